@@ -56,6 +56,8 @@ export function base64(bytes: Uint8Array): string {
 export function fromBase64(value: string): Uint8Array | undefined {
   if (!/^[A-Za-z0-9+/]*={0,2}$/.test(value) || value.length % 4 !== 0) return undefined;
   const binary = atob(value);
+  // Bits that no byte takes must be 0, as OpenSSH has it: else one key would have many texts.
+  if (btoa(binary.slice(-(binary.length % 3 || 3))) !== value.slice(-4)) return undefined;
   const bytes = new Uint8Array(binary.length);
   for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
   return bytes;

@@ -64,10 +64,9 @@ export interface Constraints {
 export const noConstraints: Constraints = Object.freeze({});
 
 function decodeHop(reader: Reader, field: string): Hop {
-  const user = reader.text(`${field}.user`);
-  const hostname = reader.text(`${field}.hostname`, MAX_HOSTNAME_BYTES);
-  if (new TextEncoder().encode(user).length > MAX_USER_PATTERN_BYTES)
-    throw new WireError('too-long', `${field}.user`, `at most ${MAX_USER_PATTERN_BYTES} bytes`);
+  // Exact: with U+FFFD for what is not UTF-8, a pattern for one user would fit another.
+  const user = reader.exactText(`${field}.user`, MAX_USER_PATTERN_BYTES);
+  const hostname = reader.exactText(`${field}.hostname`, MAX_HOSTNAME_BYTES);
   if (reader.string(`${field}.reserved`).length > 0) throw new WireError('bad-value', `${field}.reserved`);
   const keys: HopKey[] = [];
   while (reader.remaining > 0) {
@@ -141,7 +140,7 @@ export function decodeConstraints(reader: Reader, forToken = false): Constraints
       const name = reader.text('constraint name');
       if (name === SK_PROVIDER) {
         once(found.skProvider, name);
-        found.skProvider = reader.text(name, MAX_PROVIDER_BYTES);
+        found.skProvider = reader.exactText(name, MAX_PROVIDER_BYTES);
       } else if (name === RESTRICT_DESTINATION) {
         once(found.destinations, name);
         found.destinations = decodeDestinations(reader.child(name));
@@ -159,6 +158,7 @@ function encodeHop(writer: Writer, hop: Hop): void {
   for (const key of hop.keys) writer.string(key.blob).bool(key.isAuthority);
 }
 
+/** @throws WireError for an empty list of destinations: OpenSSH's agent would hold such a key unconstrained */
 export function encodeConstraints(writer: Writer, constraints: Constraints): void {
   if (constraints.lifetime !== undefined) writer.u8(CONSTRAIN_LIFETIME).u32(constraints.lifetime);
   if (constraints.confirm) writer.u8(CONSTRAIN_CONFIRM);
@@ -166,6 +166,7 @@ export function encodeConstraints(writer: Writer, constraints: Constraints): voi
     writer.u8(CONSTRAIN_EXTENSION).text(SK_PROVIDER).text(constraints.skProvider);
   const { destinations, associatedCertificates } = constraints;
   if (destinations !== undefined) {
+    if (destinations.length === 0) throw new WireError('bad-value', RESTRICT_DESTINATION, 'no destination');
     writer
       .u8(CONSTRAIN_EXTENSION)
       .text(RESTRICT_DESTINATION)

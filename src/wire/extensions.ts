@@ -1,4 +1,5 @@
 /** Bodies of the extensions that OpenSSH's agent serves (PROTOCOL.agent section 1, RFC 9987 section 3.8). */
+import { WireError } from './error.ts';
 import { Reader } from './reader.ts';
 import { Writer } from './writer.ts';
 
@@ -43,9 +44,10 @@ export function encodeSessionBind(bind: SessionBind): Uint8Array {
 export function decodeQueryNames(body: Uint8Array): string[] {
   const reader = new Reader(body);
   const names: string[] = [];
-  while (reader.remaining > 0 && names.length < MAX_QUERY_NAMES)
+  while (reader.remaining > 0) {
+    if (names.length === MAX_QUERY_NAMES) throw new WireError('too-long', QUERY, `at most ${MAX_QUERY_NAMES}`);
     names.push(reader.text('extension name', MAX_EXTENSION_NAME_BYTES));
-  reader.end(QUERY);
+  }
   return names;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Per key type, the fields of its public blob, of the private part of a request to add it (plain, and beside a
- * certificate), and of a certificate. The agent protocol has no length around a key: only this table tells where it ends.
+ * Per key type, the fields of its public blob and of the private part of a request to add it (plain, and beside a
+ * certificate). The agent protocol has no length around a key: only this table tells where it ends.
  *
  * RFC 9987 section 3.2, RFC 4253 section 6.6, RFC 5656, RFC 8709, OpenSSH PROTOCOL.u2f, and for the composite type
  * OpenSSH 10.4. ssh-dss and ssh-ed448 have no shape on purpose.
@@ -112,13 +112,15 @@ export function readFields(reader: Reader, fields: readonly Field[]): FieldValue
   return values;
 }
 
-/** Writes `fields` in order. @throws WireError where `values` lacks one */
+/** Writes `fields` in order. @throws WireError where `values` lacks one, or a u8 is not one byte */
 export function writeFields(writer: Writer, fields: readonly Field[], values: FieldValues): void {
   for (const { name, kind } of fields) {
     const value = values[name];
     if (value === undefined) throw new WireError('bad-value', name, 'missing');
     if (kind === 'mpint') writer.mpint(value);
-    else if (kind === 'u8') writer.bytes(value.subarray(0, 1));
-    else writer.string(value);
+    else if (kind === 'u8') {
+      if (value.length !== 1) throw new WireError('bad-value', name, 'one byte');
+      writer.bytes(value);
+    } else writer.string(value);
   }
 }

@@ -8,6 +8,7 @@ import { WireError } from './error.ts';
 export const MAX_MPINT_BYTES = 16384 / 8 + 1;
 
 const strictText = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+const lenientText = new TextDecoder('utf-8', { ignoreBOM: true });
 
 export class Reader {
   readonly #bytes: Uint8Array;
@@ -71,18 +72,29 @@ export class Reader {
     return this.#take(length, field);
   }
 
-  /**
-   * A string that C programs take for text. As OpenSSH's sshbuf_get_cstring: one NUL at the very end is tolerated and
-   * dropped, one anywhere else is an error. What is not UTF-8 is kept as U+FFFD.
-   */
-  text(field: string, max: number = Number.POSITIVE_INFINITY): string {
+  /** As OpenSSH's sshbuf_get_cstring: one NUL at the very end is tolerated and dropped, one anywhere else an error. */
+  #cstring(field: string, max: number): Uint8Array {
     let bytes = this.string(field, max);
     if (bytes.at(-1) === 0) bytes = bytes.subarray(0, -1);
     if (bytes.includes(0)) throw new WireError('bad-text', field, 'NUL');
+    return bytes;
+  }
+
+  /** A string that C programs take for text and people read. What is not UTF-8 is shown as U+FFFD. */
+  text(field: string, max: number = Number.POSITIVE_INFINITY): string {
+    return lenientText.decode(this.#cstring(field, max));
+  }
+
+  /**
+   * As `text`, for what is compared or opened and not only shown: bytes that are not UTF-8 are an error, since with
+   * U+FFFD in their place two different names would become one.
+   */
+  exactText(field: string, max: number = Number.POSITIVE_INFINITY): string {
+    const bytes = this.#cstring(field, max);
     try {
       return strictText.decode(bytes);
     } catch {
-      return new TextDecoder().decode(bytes);
+      throw new WireError('bad-text', field, 'not UTF-8');
     }
   }
 
@@ -95,6 +107,7 @@ export class Reader {
     if (bytes.length > 0 && (bytes[0] as number) & 0x80) throw new WireError('bad-value', field, 'negative');
     let zeros = 0;
     while (zeros < bytes.length && bytes[zeros] === 0) zeros++;
+    if (bytes.length - zeros === MAX_MPINT_BYTES) throw new WireError('too-long', field, 'more than 16384 bits');
     return bytes.subarray(zeros);
   }
 

@@ -3,7 +3,13 @@
  * it lives no longer than the frame, and whoever owns the frame wipes it. Bytes after the last field are an error;
  * OpenSSH ignores them in some requests, but a request that says more than we read is one that we did not understand.
  */
-import { type Constraints, decodeConstraints, encodeConstraints, isConstrained } from './constraints.ts';
+import {
+  type Constraints,
+  decodeConstraints,
+  encodeConstraints,
+  isConstrained,
+  MAX_PROVIDER_BYTES,
+} from './constraints.ts';
 import { WireError } from './error.ts';
 import { MAX_EXTENSION_NAME_BYTES } from './extensions.ts';
 import { type FieldValues, keyShape, readFields, writeFields } from './keyshapes.ts';
@@ -56,19 +62,21 @@ export type Request =
   | { readonly kind: 'extension'; readonly name: string; readonly body: Uint8Array }
   | { readonly kind: 'unknown'; readonly number: number };
 
-/** Whether a message with this number carries a key, a PIN or a pass phrase, and so belongs in secret memory. */
+/**
+ * Whether a message with this number may carry a key, a PIN or a pass phrase, and so belongs in secret memory. Told by
+ * what is known to be harmless: the SSH 1 requests to add a key (7, 24), PuTTY's extension `add-ppk` and whatever else
+ * we refuse hold their sender's secrets all the same.
+ */
 export function carriesSecret(number: number): boolean {
   switch (number) {
-    case REQUEST_NUMBERS.add:
-    case REQUEST_NUMBERS.addConstrained:
-    case REQUEST_NUMBERS.addToken:
-    case REQUEST_NUMBERS.addTokenConstrained:
-    case REQUEST_NUMBERS.removeToken:
-    case REQUEST_NUMBERS.lock:
-    case REQUEST_NUMBERS.unlock:
-      return true;
-    default:
+    case REQUEST_NUMBERS.list:
+    case REQUEST_NUMBERS.sign:
+    case REQUEST_NUMBERS.remove:
+    case REQUEST_NUMBERS.removeAll:
+    case REQUEST_NUMBERS.removeAllV1:
       return false;
+    default:
+      return true;
   }
 }
 
@@ -131,12 +139,18 @@ function decodeBody(number: number, reader: Reader): Request {
     case REQUEST_NUMBERS.addTokenConstrained:
       return {
         kind: 'addToken',
-        provider: reader.text('provider'),
+        // Exact: a path with U+FFFD in it would be another file.
+        provider: reader.exactText('provider', MAX_PROVIDER_BYTES),
         pin: decodePin(reader),
         constraints: decodeConstraints(reader, true),
       };
-    case REQUEST_NUMBERS.removeToken:
-      return { kind: 'removeToken', provider: reader.text('provider'), pin: decodePin(reader) };
+    case REQUEST_NUMBERS.removeToken: {
+      const provider = reader.exactText('provider', MAX_PROVIDER_BYTES);
+      const pin = decodePin(reader);
+      // OpenSSH's `ssh-add -t 90 -e LIB` says the constraints of an addition here too; on a removal they mean nothing.
+      decodeConstraints(reader, true);
+      return { kind: 'removeToken', provider, pin };
+    }
     case REQUEST_NUMBERS.lock:
       return { kind: 'lock', passphrase: decodePin(reader) };
     case REQUEST_NUMBERS.unlock:
@@ -172,7 +186,10 @@ export function encodeRequest(request: Request, writer: Writer = new Writer()): 
         if (key.certificate === undefined) throw new WireError('bad-value', 'certificate', 'missing');
         writer.string(key.certificate);
         writeFields(writer, known.shape.addWithCertificateFields, key.fields);
-      } else writeFields(writer, known.shape.addFields, key.fields);
+      } else {
+        if (key.certificate !== undefined) throw new WireError('bad-value', 'certificate', 'beside a plain type');
+        writeFields(writer, known.shape.addFields, key.fields);
+      }
       writer.text(request.comment);
       encodeConstraints(writer, constraints);
       return writer;

@@ -6,10 +6,10 @@
 /** Longest foreign text shown in one place, in characters. */
 export const MAX_VISIBLE = 1024;
 
-// C0 and C1 controls, soft hyphen, zero-width and bidirectional marks, line separators, byte order mark, tags,
-// variation selectors, unpaired surrogates.
+// C0 and C1 controls; format characters (bidirectional, zero-width, byte order mark, tags); what fonts leave out
+// (fillers, variation selectors); line and paragraph separators; unpaired surrogates.
 const unsafe =
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]|\p{Surrogate}/gu;
+  /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Surrogate}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\ufff0-\ufffb\u{e0000}-\u{e0fff}]/gu;
 
 /** `text` with each unsafe character as \xHH or \u{HHHH}, a backslash doubled, and cut with a mark after `max` characters. */
 export function visible(text: string, max: number = MAX_VISIBLE): string {

@@ -3,6 +3,12 @@
  * buffer that it leaves, and `wipe` clears the last one, so it may carry secrets outside of the agent (ssh-add's requests).
  */
 import { utf8 } from './bytes.ts';
+import { WireError } from './error.ts';
+
+/** A number that does not fit would become another one on the wire: a lifetime of 2^32 + 60 s would be a minute. */
+function demandFit(value: number, max: number, field: string): void {
+  if (!Number.isInteger(value) || value < 0 || value > max) throw new WireError('bad-value', field);
+}
 
 export class Writer {
   #bytes: Uint8Array;
@@ -29,13 +35,16 @@ export class Writer {
     return at;
   }
 
+  /** @throws WireError for what is no u8; u32 and u64 likewise */
   u8(value: number): this {
+    demandFit(value, 0xff, 'u8');
     const at = this.#reserve(1);
     this.#bytes[at] = value;
     return this;
   }
 
   u32(value: number): this {
+    demandFit(value, 0xffffffff, 'u32');
     const at = this.#reserve(4);
     this.#bytes[at] = value >>> 24;
     this.#bytes[at + 1] = value >>> 16;
@@ -45,6 +54,7 @@ export class Writer {
   }
 
   u64(value: bigint): this {
+    if (BigInt.asUintN(64, value) !== value) throw new WireError('bad-value', 'u64');
     return this.u32(Number(value >> 32n)).u32(Number(value & 0xffffffffn));
   }
 
@@ -93,7 +103,7 @@ export class Writer {
     return this;
   }
 
-  /** What was written, as a view: valid until the next write. */
+  /** What was written, as a view: valid until the next write, and not to be written again. */
   view(): Uint8Array {
     return this.#bytes.subarray(0, this.#length);
   }

@@ -1,0 +1,225 @@
+// Builds dist/ (the programs, the library, its types) and bin/ (the launchers). Quick when nothing changed.
+//   node scripts/build.mjs [--out DIR] [--node PATH] [--portable]
+// --out DIR   writes DIR/dist and DIR/bin (default: the checkout).
+// --node PATH the Node.js that the launchers start (default: the one that runs this).
+// --portable  for the package: launchers that know neither place nor Node of this machine, and look for both.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { ensureDependencies, root } from './setup.mjs';
+
+const PROGRAMS = ['ssh-agent', 'ssh-add', 'latchkey'];
+const DOORS = {
+  index: 'src/index.ts',
+  client: 'src/client/index.ts',
+  server: 'src/server/index.ts',
+  testing: 'src/testing/index.ts',
+};
+// While the floors are being written: entries whose absence is told, not an error. To be emptied.
+const NOT_YET = new Set([...PROGRAMS.map((name) => `src/cli/${name}.main.ts`), ...Object.values(DOORS)]);
+// A chunk of an older build stays for a while: an agent that started with it may still want to load it.
+const KEEP_CHUNKS_MS = 24 * 3600 * 1000;
+/** Names after which a program may start a command: see the launcher. */
+const COMMAND_PATTERN = { 'ssh-agent': '[!-]*', 'ssh-add': '--', latchkey: '--' };
+
+/**
+ * Builds where needed; returns the folders.
+ * @param {{ out?: string, node?: string, portable?: boolean }} options
+ */
+export async function build(options = {}) {
+  const began = Date.now();
+  const out = resolve(options.out ?? root);
+  const dist = join(out, 'dist');
+  const node = options.portable ? '' : resolve(options.node ?? process.execPath);
+  const entries = [...PROGRAMS.map((name) => `src/cli/${name}.main.ts`), ...Object.values(DOORS)];
+  const missing = entries.filter((entry) => !existsSync(join(root, entry)));
+  const fatal = missing.filter((entry) => !NOT_YET.has(entry));
+  if (fatal.length > 0) throw new Error(`these entries are missing: ${fatal.join(', ')}`);
+  const stampFile = join(dist, '.stamp');
+  const stamp = fingerprint(out, node);
+  if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp && complete(out, missing)) {
+    return { out, built: false };
+  }
+  const esbuild = await import('esbuild');
+  mkdirSync(dist, { recursive: true });
+  const written = new Set();
+  const bundled = new Set();
+  const common = {
+    absWorkingDir: root,
+    outdir: dist,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20.20',
+    external: ['koffi'],
+    outExtension: { '.js': '.mjs' },
+    chunkNames: 'chunks/[name]-[hash]',
+    entryNames: '[name]',
+    legalComments: 'none',
+    charset: 'utf8',
+    logLevel: 'warning',
+    write: false,
+    metafile: true,
+  };
+  // Each program alone, so that its first file holds what it needs at once and nothing of the others; the library's
+  // doors together, so that a class is the same one behind each door.
+  const builds = PROGRAMS.map((name) => ({ [name]: `src/cli/${name}.main.ts` })).concat([DOORS]);
+  for (const points of builds) {
+    const there = Object.fromEntries(Object.entries(points).filter(([, file]) => !missing.includes(file)));
+    if (Object.keys(there).length === 0) continue;
+    const result = await esbuild.build({ ...common, entryPoints: there });
+    for (const input of Object.keys(result.metafile.inputs)) {
+      const match = /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(input);
+      if (match) bundled.add(match[1]);
+    }
+    // Chunks first: an entry never names a file that isn't there yet.
+    const files = result.outputFiles.sort((a, b) => Number(isChunk(b.path)) - Number(isChunk(a.path)));
+    for (const file of files) {
+      put(file.path, file.contents);
+      written.add(file.path);
+    }
+  }
+  put(join(dist, 'THIRD-PARTY.txt'), thirdParty([...bundled].sort()));
+  pruneChunks(join(dist, 'chunks'), written);
+  emitTypes(join(dist, 'types'));
+  if (relative(root, out).startsWith('..') && !existsSync(join(out, 'node_modules'))) {
+    symlinkSync(join(root, 'node_modules'), join(out, 'node_modules'));
+  }
+  const { DROPPED, SHELLS_OWN } = await environmentLists(esbuild);
+  mkdirSync(join(out, 'bin'), { recursive: true });
+  for (const name of PROGRAMS) {
+    put(
+      join(out, 'bin', name),
+      launcher(name, { home: options.portable ? '' : out, node, DROPPED, SHELLS_OWN }),
+      0o755,
+    );
+  }
+  put(stampFile, stamp);
+  const note = missing.length > 0 ? ` (not written yet: ${missing.join(', ')})` : '';
+  console.log(`built ${relative(root, dist) || 'dist'} in ${((Date.now() - began) / 1000).toFixed(1)} s${note}`);
+  return { out, built: true };
+}
+
+const isChunk = (path) => path.includes('/chunks/');
+
+/** What the outcome depends on, as one hash: times and sizes of the sources, the Node that the launchers start. */
+function fingerprint(out, node) {
+  const hash = createHash('sha256').update(JSON.stringify([out, node, process.version]));
+  if (node !== '') hash.update(`${realpathSync(node)} ${statSync(node).mtimeMs}`);
+  const files = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json'];
+  for (const folder of ['src', 'scripts']) {
+    for (const name of readdirSync(join(root, folder), { recursive: true }).sort()) files.push(join(folder, name));
+  }
+  for (const file of files) {
+    const stat = statSync(join(root, file), { throwIfNoEntry: false });
+    if (stat?.isFile()) hash.update(`${file} ${stat.mtimeMs} ${stat.size}\n`);
+  }
+  return hash.digest('hex');
+}
+
+function complete(out, missing) {
+  const programs = PROGRAMS.filter((name) => !missing.includes(`src/cli/${name}.main.ts`));
+  const doors = Object.keys(DOORS).filter((name) => !missing.includes(DOORS[name]));
+  const files = [...programs, ...doors].map((name) => join(out, 'dist', `${name}.mjs`));
+  return [...files, ...PROGRAMS.map((name) => join(out, 'bin', name))].every((file) => existsSync(file));
+}
+
+/** Writes a file at once as a whole: a program that starts meanwhile sees the old one or the new one. */
+function put(path, content, mode = 0o644) {
+  mkdirSync(dirname(path), { recursive: true });
+  const temporary = `${path}.${process.pid}.new`;
+  writeFileSync(temporary, content);
+  chmodSync(temporary, mode);
+  renameSync(temporary, path);
+}
+
+function pruneChunks(folder, written) {
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder)) {
+    const path = join(folder, name);
+    if (!written.has(path) && Date.now() - statSync(path).mtimeMs > KEEP_CHUNKS_MS) rmSync(path);
+  }
+}
+
+/** Declarations of the library. Types are checked by `npm run check`, not here. */
+function emitTypes(folder) {
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  rmSync(folder, { recursive: true, force: true });
+  const run = spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.build.json'), '--outDir', folder], {
+    encoding: 'utf8',
+  });
+  if (run.status !== 0) throw new Error(`tsc could not write the declarations:\n${run.stdout}${run.stderr}`);
+}
+
+/** The notices of what is bundled. koffi is no part of the bundle: npm installs it with its own licence. */
+function thirdParty(folders) {
+  const parts = ["Parts of these packages are in the files of this folder. Latchkey's own licence is in LICENSE.\n"];
+  for (const folder of folders) {
+    const { name, version, license } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'));
+    const file = readdirSync(join(root, folder)).find((entry) => /^(licen[cs]e|copying)/i.test(entry));
+    if (file === undefined) throw new Error(`${name} has no licence file to take over`);
+    const text = readFileSync(join(root, folder, file), 'utf8').trim();
+    parts.push(`${'-'.repeat(80)}\n${name} ${version} (${license})\n\n${text}\n`);
+  }
+  return parts.join('\n');
+}
+
+/** The lists of src/cli/environment.ts. */
+async function environmentLists(esbuild) {
+  const result = await esbuild.build({
+    absWorkingDir: root,
+    entryPoints: ['src/cli/environment.ts'],
+    bundle: true,
+    format: 'esm',
+    write: false,
+  });
+  const text = Buffer.from(result.outputFiles[0].contents).toString('base64');
+  return import(`data:text/javascript;base64,${text}`);
+}
+
+/** Fills the template. Flags that a Node refuses would keep it from starting: each is tried here. */
+export function launcher(name, { home, node, DROPPED, SHELLS_OWN }) {
+  const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const flags = ['--no-warnings', '--no-global-search-paths', `--title=${name}`];
+  const knows = (flag) => spawnSync(node, [flag, '-e', '0'], { env: {}, stdio: 'ignore' }).status === 0;
+  const known = node !== '' && knows('--disable-sigusr1') ? ['--disable-sigusr1', ...flags] : flags;
+  const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const values = {
+    NAME: name,
+    HOME: quote(home),
+    NODE: quote(node),
+    FLAGS: known.join(' '),
+    ANY_FLAGS: flags.join(' '),
+    COMMAND_PATTERN: COMMAND_PATTERN[name],
+    DROPPED: DROPPED.join(' '),
+    SHELLS_OWN: SHELLS_OWN.map((variable) => `-e '/^${variable}=/p'`).join(' '),
+    ENGINE: engines.node,
+  };
+  const template = readFileSync(join(root, 'scripts/launcher.sh'), 'utf8');
+  return template.replaceAll(/@([A-Z_]+)@/g, (_, key) => values[key]);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  const { values } = parseArgs({
+    options: { out: { type: 'string' }, node: { type: 'string' }, portable: { type: 'boolean' } },
+  });
+  ensureDependencies();
+  const { built } = await build(values);
+  if (!built) console.log('build: nothing changed');
+}

@@ -1,0 +1,74 @@
+/** Listing, adding and removing keys, seen from one session: a key that may not be used there is not shown there. */
+import { KeyError } from '../keys/error.ts';
+import { createSigner } from '../keys/privatekey.ts';
+import type { Signer } from '../keys/signer.ts';
+import { permitted } from '../policy/destination.ts';
+import type { Entry } from '../store/entry.ts';
+import type { Request } from '../wire/requests.ts';
+import { encodeResponse, type Identity } from '../wire/responses.ts';
+import { visible } from '../wire/visible.ts';
+import type { Session } from './session.ts';
+import { success } from './session.ts';
+
+function isVisible(session: Session, entry: Entry): boolean {
+  if (entry.destinations === undefined) return true;
+  const now = session.agent.ports.clock.wallSeconds();
+  return permitted(entry.destinations, session.bindings, undefined, now).ok;
+}
+
+export function listKeys(session: Session): Uint8Array {
+  const { agent } = session;
+  agent.expire();
+  const identities: Identity[] = [];
+  for (const entry of agent.keyring.entries())
+    if (isVisible(session, entry)) identities.push({ blob: entry.signer.publicKey.blob, comment: entry.comment });
+  return encodeResponse({ kind: 'identities', identities });
+}
+
+export function removeKey(session: Session, blob: Uint8Array): Uint8Array {
+  const { agent } = session;
+  agent.expire();
+  const entry = agent.keyring.find(blob);
+  if (entry === undefined || !isVisible(session, entry)) return session.refuse('remove: no such key here');
+  agent.keyring.remove(blob);
+  agent.ports.log('info', `removed ${visible(entry.comment, 64)}`);
+  return success;
+}
+
+type AddRequest = Extract<Request, { kind: 'add' }>;
+
+export function addKey(session: Session, request: AddRequest): Uint8Array {
+  const { constraints, key } = request;
+  if (constraints.skProvider !== undefined) throw new KeyError('unsupported', 'a provider for a key that needs none');
+  const { agent } = session;
+  const signer = createSigner(agent.custody, key);
+  try {
+    return storeKey(session, request, signer);
+  } catch (error) {
+    signer.dispose();
+    throw error;
+  }
+}
+
+function storeKey(session: Session, { comment, constraints }: AddRequest, signer: Signer): Uint8Array {
+  const { agent } = session;
+  const { clock, log } = agent.ports;
+  agent.expire();
+  const held = agent.keyring.find(signer.publicKey.blob);
+  if (held !== undefined && !isVisible(session, held)) {
+    signer.dispose();
+    return session.refuse('add: the key is held and not for use from here');
+  }
+  const lifetime = constraints.lifetime ?? agent.defaultLifetime;
+  const entry: Entry = Object.freeze({
+    signer,
+    comment,
+    confirm: constraints.confirm === true,
+    expiresAt: lifetime === undefined ? undefined : clock.now() + lifetime * 1000,
+    destinations: constraints.destinations,
+  });
+  agent.keyring.add(entry);
+  agent.expire();
+  log('info', `added ${signer.publicKey.algorithm.type} ${visible(comment, 64)}`);
+  return success;
+}

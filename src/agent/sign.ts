@@ -1,0 +1,68 @@
+/** The one road to a signature (DESIGN, "One sign request"): find the key, decide, ask where due, look again, sign. */
+import { decide } from '../policy/decide.ts';
+import type { Facts } from '../policy/facts.ts';
+import type { Entry } from '../store/entry.ts';
+import { copy } from '../wire/bytes.ts';
+import type { Request } from '../wire/requests.ts';
+import { encodeResponse } from '../wire/responses.ts';
+import { classify } from '../wire/signeddata.ts';
+import { visible } from '../wire/visible.ts';
+import type { Answer, Session } from './session.ts';
+
+type SignRequest = Extract<Request, { kind: 'sign' }>;
+
+/** What an unconstrained key would be decided on does not depend on what is signed, so it is not looked at. */
+const notLookedAt = Object.freeze({ kind: 'unidentified' as const });
+
+function factsOf(session: Session, entry: Entry, data: Uint8Array): Facts {
+  const { agent, bindings, peer } = session;
+  const signed = entry.destinations === undefined ? notLookedAt : classify(data);
+  return Object.freeze({ entry, signed, bindings, peer, nowSeconds: agent.ports.clock.wallSeconds() });
+}
+
+export function signData(session: Session, { blob, data, flags }: SignRequest): Answer {
+  const { agent } = session;
+  agent.expire();
+  const entry = agent.keyring.find(blob);
+  if (entry === undefined) return session.refuse('sign: no such key');
+  const decision = decide(factsOf(session, entry, data), agent.fingerprintHash);
+  switch (decision.effect) {
+    case 'allow':
+      return signWith(session, entry, data, flags);
+    case 'deny':
+      return session.refuse(`sign with ${visible(entry.comment, 64)}: ${decision.reason}`);
+    case 'ask':
+      return askThenSign(session, entry, copy(data), flags, decision.question);
+    default:
+      return decision satisfies never;
+  }
+}
+
+function signWith(session: Session, entry: Entry, data: Uint8Array, flags: number): Answer {
+  const signature = entry.signer.sign(data, flags);
+  if (signature instanceof Uint8Array) return encodeResponse({ kind: 'signature', signature });
+  return signature.then((made) => {
+    // The agent may have been locked, or the key removed, while another thread was signing.
+    if (session.agent.lock.locked || !session.agent.keyring.has(entry)) return session.refuse('sign: the key is gone');
+    return encodeResponse({ kind: 'signature', signature: made });
+  });
+}
+
+async function askThenSign(
+  session: Session,
+  entry: Entry,
+  data: Uint8Array,
+  flags: number,
+  question: string,
+): Promise<Uint8Array> {
+  const { agent } = session;
+  if (!(await agent.confirm(question, session.closed)))
+    return session.refuse(`sign with ${visible(entry.comment, 64)}: not confirmed`);
+  // While a person thought, the key may have expired or gone, the agent locked, or the connection bound to another host.
+  agent.expire();
+  if (session.closed.aborted || agent.lock.locked || !agent.keyring.has(entry))
+    return session.refuse('sign: the key is gone');
+  if (decide(factsOf(session, entry, data), agent.fingerprintHash).effect === 'deny')
+    return session.refuse('sign: no longer permitted');
+  return signWith(session, entry, data, flags);
+}

@@ -1,0 +1,134 @@
+/**
+ * Questions to a person through an askpass program, by the rules of OpenSSH's readpass.c: which program, when it may be
+ * used (DISPLAY, WAYLAND_DISPLAY, SSH_ASKPASS_REQUIRE), SSH_ASKPASS_PROMPT, and what its answer means.
+ * Reading from a terminal is the command line's (cli/passphrase.ts).
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** OpenSSH reads the answer into 1024 bytes, the last of them a NUL. */
+export const MAX_ANSWER_BYTES = 1023;
+/** OpenSSH's buffer for the text of a confirmation, without its NUL. */
+export const MAX_PROMPT_BYTES = 1023;
+
+/** Where systems keep it: Debian, Fedora, Arch and SUSE, BSD and Homebrew, OpenSSH's own default. */
+const programs = [
+  '/usr/bin/ssh-askpass',
+  '/usr/libexec/openssh/ssh-askpass',
+  '/usr/lib/ssh/ssh-askpass',
+  '/usr/local/bin/ssh-askpass',
+  '/usr/X11R6/bin/ssh-askpass',
+];
+
+const LF = 10;
+const CR = 13;
+
+/** `always` is what somebody demanded, `instead` what may stand in for a missing terminal. */
+export type AskpassUse = 'always' | 'instead' | 'never';
+
+/** What the environment says about using an askpass program. */
+export function askpassUse(env: Environment): AskpassUse {
+  const displayed = (env.DISPLAY ?? '') !== '' || (env.WAYLAND_DISPLAY ?? '') !== '';
+  switch (env.SSH_ASKPASS_REQUIRE?.toLowerCase()) {
+    case 'force':
+      return 'always';
+    case 'prefer':
+      return displayed ? 'always' : 'never';
+    case 'never':
+      return 'never';
+    default:
+      return displayed ? 'instead' : 'never';
+  }
+}
+
+/** The program that would be asked; it need not exist. */
+export function askpassProgram(env: Environment): string {
+  return env.SSH_ASKPASS ?? programs.find((path) => existsSync(path)) ?? (programs[0] as string);
+}
+
+/** `prompt` cut to what an argument may hold: no NUL, and not in the middle of a character. */
+function bounded(prompt: string): string {
+  const bytes = new TextEncoder().encode(prompt.replaceAll('\0', '\\x00'));
+  if (bytes.length <= MAX_PROMPT_BYTES) return new TextDecoder().decode(bytes);
+  let end = MAX_PROMPT_BYTES;
+  while (((bytes[end] as number) & 0xc0) === 0x80) end--;
+  return new TextDecoder().decode(bytes.subarray(0, end));
+}
+
+/** Runs the program; its answer up to the first line end, or undefined unless it ended with success. */
+async function ask(
+  prompt: string,
+  env: Environment,
+  hint: 'confirm' | undefined,
+  signal: AbortSignal | undefined,
+  report: (line: string) => void,
+): Promise<Uint8Array | undefined> {
+  if (signal?.aborted) return undefined;
+  const program = askpassProgram(env);
+  const answer = new Uint8Array(MAX_ANSWER_BYTES);
+  const notStarted = (reason: string): undefined => report(`ssh_askpass: exec(${program}): ${reason}`) as undefined;
+  let child: ChildProcess;
+  try {
+    const childEnv = hint === undefined ? env : { ...env, SSH_ASKPASS_PROMPT: hint };
+    child = spawn(program, [bounded(prompt)], { env: childEnv, stdio: ['inherit', 'pipe', 'inherit'] });
+  } catch {
+    return notStarted('No such file or directory');
+  }
+  const stop = (): void => {
+    child.kill('SIGTERM');
+  };
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    let length = 0;
+    child.stdout?.on('data', (chunk: Buffer) => {
+      const part = chunk.subarray(0, MAX_ANSWER_BYTES - length);
+      answer.set(part, length);
+      length += part.length;
+      chunk.fill(0);
+    });
+    const ended = await new Promise<number | Error | null>((resolve) => {
+      child.on('error', resolve);
+      child.on('close', resolve);
+    });
+    if (ended instanceof Error) {
+      const { code } = ended as NodeJS.ErrnoException;
+      return notStarted(code === 'EACCES' ? 'Permission denied' : 'No such file or directory');
+    }
+    if (ended !== 0 || signal?.aborted) return undefined;
+    const line = answer.subarray(0, length);
+    const end = line.findIndex((byte) => byte === LF || byte === CR || byte === 0);
+    return Uint8Array.prototype.slice.call(line, 0, end < 0 ? length : end);
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    answer.fill(0);
+  }
+}
+
+/**
+ * Asks for consent. Yes is an answer that is empty or `yes` in any case, with success; everything else is no: another
+ * answer, no display, no program, an abort.
+ */
+export async function askConfirm(prompt: string, env: Environment, signal?: AbortSignal): Promise<boolean> {
+  if (askpassUse(env) === 'never') return false;
+  const answer = await ask(prompt, env, 'confirm', signal, () => {});
+  if (answer === undefined) return false;
+  const word = new TextDecoder().decode(answer).toLowerCase();
+  return word === '' || word === 'yes';
+}
+
+/**
+ * Asks for a pass phrase or PIN. The caller wipes the answer.
+ * @param report is told, in one line, why the program could not be started
+ * @returns undefined where no program may be used, it could not be started, or it ended without success
+ */
+export async function askSecret(
+  prompt: string,
+  env: Environment,
+  signal?: AbortSignal,
+  report: (line: string) => void = () => {},
+): Promise<Uint8Array | undefined> {
+  if (askpassUse(env) === 'never') return undefined;
+  return ask(prompt, env, undefined, signal, report);
+}

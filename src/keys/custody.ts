@@ -1,0 +1,267 @@
+/**
+ * Custody: the only place where private bytes rest. Slots in pages that no other process can read (native/libc), wiped
+ * when they are freed, and encrypted in place while the agent is locked under a key that is derived from the pass phrase
+ * (scrypt) and not kept. What this does not cover: libcrypto's own copies while a key is in use (softsigner).
+ */
+import { randomFillSync } from 'node:crypto';
+import { mapPages, type PageKind, type Pages, unmapPages } from '../native/libc.ts';
+import { aes256gcm, GCM_TAG_BYTES, type Placed, scrypt } from '../native/libcrypto.ts';
+import { KeyError } from './error.ts';
+
+/** Pages are mapped this many bytes at a time; a slot is never larger. */
+export const CUSTODY_CHUNK_BYTES = 256 * 1024;
+/** Above this, keys are refused. The limit of locked memory (ulimit -l, often 8 MiB) may end it earlier. */
+export const MAX_CUSTODY_BYTES = 64 * 1024 * 1024;
+/** 32 MiB and about a tenth of a second a guess. */
+export const LOCK_COST: { readonly n: number; readonly r: number; readonly p: number } = { n: 32768, r: 8, p: 1 };
+
+const SLOT_ALIGNMENT = 32;
+const SALT_BYTES = 16;
+const SEAL_KEY_BYTES = 32;
+const NONCE_BYTES = 12;
+
+/** A run of bytes in custody. */
+export interface Slot extends Placed {
+  /** Wipes the bytes and gives them back. The slot may not be used again. */
+  free(): void;
+}
+
+interface Chunk {
+  readonly pages: Pages;
+  used: number;
+}
+
+/** What `latchkey status` tells of custody. */
+export interface CustodyStatus {
+  readonly pages: PageKind;
+  readonly mappedBytes: number;
+  readonly usedBytes: number;
+  readonly sealed: boolean;
+}
+
+export interface CustodyOptions {
+  /** Which kinds of pages will do, best first tried. Default: secret, else locked. */
+  readonly accept?: readonly PageKind[];
+  readonly lockCost?: { readonly n: number; readonly r: number; readonly p: number };
+}
+
+class OwnedSlot implements Slot {
+  readonly bytes: Uint8Array;
+  readonly address: number;
+  readonly release: (slot: OwnedSlot) => void;
+  live = true;
+
+  constructor(bytes: Uint8Array, address: number, release: (slot: OwnedSlot) => void) {
+    this.bytes = bytes;
+    this.address = address;
+    this.release = release;
+  }
+
+  free(): void {
+    if (!this.live) return;
+    this.live = false;
+    this.release(this);
+  }
+}
+
+export class Custody {
+  readonly #accept: readonly PageKind[];
+  readonly #lockCost: { readonly n: number; readonly r: number; readonly p: number };
+  readonly #chunks: Chunk[] = [];
+  /** Freed runs by their rounded size. */
+  readonly #free = new Map<number, { bytes: Uint8Array; address: number }[]>();
+  /** Slots that hold key material, in the order in which they are sealed. */
+  readonly #kept = new Set<OwnedSlot>();
+  #live = 0;
+  #used = 0;
+  #seal: { salt: Uint8Array; verifier: Uint8Array; state: 'sealing' | 'sealed' } | undefined;
+  #kind: PageKind | undefined;
+
+  constructor(options: CustodyOptions = {}) {
+    this.#accept = options.accept ?? ['memfd_secret', 'locked'];
+    this.#lockCost = options.lockCost ?? LOCK_COST;
+    this.#grow();
+  }
+
+  get sealed(): boolean {
+    return this.#seal !== undefined;
+  }
+
+  status(): CustodyStatus {
+    let mappedBytes = 0;
+    for (const { pages } of this.#chunks) mappedBytes += pages.bytes.length;
+    return { pages: this.#kind ?? 'plain', mappedBytes, usedBytes: this.#used, sealed: this.sealed };
+  }
+
+  #grow(): Chunk {
+    const full = (): KeyError =>
+      new KeyError('full', 'no more locked memory for keys: remove some, or raise its limit (ulimit -l)');
+    if ((this.#chunks.length + 1) * CUSTODY_CHUNK_BYTES > MAX_CUSTODY_BYTES) throw full();
+    const pages = mapPages(CUSTODY_CHUNK_BYTES, this.#kind === undefined ? this.#accept : [this.#kind]);
+    if (pages === undefined) throw full();
+    this.#kind = pages.kind;
+    const chunk = { pages, used: 0 };
+    this.#chunks.push(chunk);
+    return chunk;
+  }
+
+  #take(rounded: number): { bytes: Uint8Array; address: number } {
+    const reused = this.#free.get(rounded)?.pop();
+    if (reused !== undefined) return reused;
+    let chunk = this.#chunks.at(-1) as Chunk;
+    if (chunk.used + rounded > CUSTODY_CHUNK_BYTES) chunk = this.#grow();
+    const { pages, used } = chunk;
+    chunk.used += rounded;
+    return { bytes: pages.bytes.subarray(used, used + rounded), address: pages.address + used };
+  }
+
+  #allocate(length: number, kept: boolean): Slot {
+    const rounded = Math.ceil((length + (kept ? GCM_TAG_BYTES : 0)) / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
+    if (rounded > CUSTODY_CHUNK_BYTES) throw new KeyError('out-of-bounds', `${length} bytes do not fit into custody`);
+    const run = this.#take(rounded);
+    this.#live++;
+    this.#used += rounded;
+    const slot = new OwnedSlot(run.bytes.subarray(0, length), run.address, (freed) => {
+      run.bytes.fill(0);
+      this.#kept.delete(freed);
+      this.#nonces.delete(freed);
+      this.#live--;
+      this.#used -= rounded;
+      if (this.#live === 0) this.#reset();
+      else {
+        const list = this.#free.get(rounded);
+        if (list === undefined) this.#free.set(rounded, [run]);
+        else list.push(run);
+      }
+    });
+    if (kept) this.#kept.add(slot);
+    return slot;
+  }
+
+  /** When nothing is held, all chunks but the first go back to the system. */
+  #reset(): void {
+    this.#free.clear();
+    const [first, ...others] = this.#chunks.splice(0) as [Chunk, ...Chunk[]];
+    for (const { pages } of others) unmapPages(pages);
+    first.used = 0;
+    this.#chunks.push(first);
+  }
+
+  /**
+   * A slot for key material, zeroed, which a lock encrypts.
+   * @throws KeyError 'full', 'sealed' or 'out-of-bounds'
+   */
+  allocate(length: number): Slot {
+    if (this.#seal !== undefined) throw new KeyError('sealed', 'the agent is locked');
+    return this.#allocate(length, true);
+  }
+
+  /** A slot for bytes on their way (frames, pass phrases): zeroed, never sealed. @throws KeyError 'full', 'out-of-bounds' */
+  passing(length: number): Slot {
+    return this.#allocate(length, false);
+  }
+
+  #sealedBytes(slot: OwnedSlot): { data: Uint8Array; tag: Uint8Array } {
+    const { buffer, byteOffset, length } = slot.bytes;
+    return { data: slot.bytes, tag: new Uint8Array(buffer, byteOffset + length, GCM_TAG_BYTES) };
+  }
+
+  async #derive(passphrase: Uint8Array, salt: Uint8Array): Promise<Slot> {
+    const phrase = this.passing(Math.max(passphrase.length, 1));
+    const saltSlot = this.passing(SALT_BYTES);
+    const key = this.passing(SEAL_KEY_BYTES);
+    try {
+      phrase.bytes.set(passphrase);
+      saltSlot.bytes.set(salt);
+      // An empty phrase never gets here (lock refuses it), so the placed length is the phrase's own.
+      await scrypt(
+        { bytes: phrase.bytes.subarray(0, passphrase.length), address: phrase.address },
+        saltSlot,
+        this.#lockCost,
+        key,
+      );
+      return key;
+    } catch (error) {
+      key.free();
+      throw error;
+    } finally {
+      phrase.free();
+      saltSlot.free();
+    }
+  }
+
+  /** Nonces count up from 1 under a key that is used for one seal alone; 0 is the verifier's. */
+  #nonce(count: number): Uint8Array {
+    const nonce = new Uint8Array(NONCE_BYTES);
+    new DataView(nonce.buffer).setUint32(NONCE_BYTES - 4, count);
+    return nonce;
+  }
+
+  /** Where each sealed slot's nonce is remembered, since slots may be freed while they are sealed. */
+  readonly #nonces = new Map<OwnedSlot, number>();
+
+  /**
+   * Encrypts all slots under `passphrase` (copied; at least one byte). From the call on nothing can be allocated; the
+   * slots are ciphertext when the promise settles, until when they must not be used.
+   * @throws KeyError 'sealed' where it is sealed already
+   */
+  async seal(passphrase: Uint8Array): Promise<void> {
+    if (this.#seal !== undefined) throw new KeyError('sealed', 'the agent is locked already');
+    const salt = randomFillSync(new Uint8Array(SALT_BYTES));
+    const seal = { salt, verifier: new Uint8Array(SEAL_KEY_BYTES + GCM_TAG_BYTES), state: 'sealing' as const };
+    this.#seal = seal;
+    let key: Slot;
+    try {
+      key = await this.#derive(passphrase, salt);
+    } catch (error) {
+      this.#seal = undefined;
+      throw error;
+    }
+    try {
+      let count = 0;
+      const { verifier } = seal;
+      aes256gcm(
+        true,
+        key.bytes,
+        this.#nonce(count),
+        verifier.subarray(0, SEAL_KEY_BYTES),
+        verifier.subarray(SEAL_KEY_BYTES),
+      );
+      for (const slot of this.#kept) {
+        const { data, tag } = this.#sealedBytes(slot);
+        aes256gcm(true, key.bytes, this.#nonce(++count), data, tag);
+        this.#nonces.set(slot, count);
+      }
+      this.#seal = { ...seal, state: 'sealed' };
+    } finally {
+      key.free();
+    }
+  }
+
+  /**
+   * Decrypts all slots.
+   * @returns false for a wrong pass phrase, and where nothing is sealed
+   */
+  async unseal(passphrase: Uint8Array): Promise<boolean> {
+    const seal = this.#seal;
+    if (seal?.state !== 'sealed') return false;
+    const key = await this.#derive(passphrase, seal.salt);
+    try {
+      // Another unseal may have come first while this one was deriving.
+      if (this.#seal !== seal) return false;
+      const probe = seal.verifier.slice(0, SEAL_KEY_BYTES);
+      if (!aes256gcm(false, key.bytes, this.#nonce(0), probe, seal.verifier.slice(SEAL_KEY_BYTES))) return false;
+      for (const [slot, count] of this.#nonces) {
+        const { data, tag } = this.#sealedBytes(slot);
+        if (!aes256gcm(false, key.bytes, this.#nonce(count), data, tag))
+          throw new KeyError('internal', 'a sealed key does not open under the right pass phrase');
+        tag.fill(0);
+      }
+      this.#nonces.clear();
+      this.#seal = undefined;
+      return true;
+    } finally {
+      key.free();
+    }
+  }
+}

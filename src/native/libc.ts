@@ -1,0 +1,265 @@
+/**
+ * Thin bindings to the C library, each under its C name, and the few constants that they need. No policy: who calls
+ * decides what a failure means. Proven on Linux x86-64 with glibc; the macOS constants are from XNU's headers and unproven.
+ */
+import { constants } from 'node:os';
+import koffi from 'koffi';
+
+const library = koffi.load(null);
+export const isLinux: boolean = process.platform === 'linux';
+
+/** A C function's address as koffi hands it over. */
+export type Pointer = bigint;
+
+const bound = new Map<string, unknown>();
+
+/** Binds a C function when it is first used: parsing a prototype is not free, and a command uses few of them. */
+export function bind<F>(prototype: string): () => F {
+  return () => {
+    let fn = bound.get(prototype);
+    if (fn === undefined) {
+      fn = library.func(prototype);
+      bound.set(prototype, fn);
+    }
+    return fn as F;
+  };
+}
+
+/** Whether this process has a symbol of that name. */
+export function hasSymbol(name: string): boolean {
+  try {
+    library.func(`void ${name}()`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const c = {
+  syscall: bind<(n: number, a: number, b: number, c: number) => number>('long syscall(long n, long a, long b, long c)'),
+  ftruncate: bind<(fd: number, length: number) => number>('int ftruncate(int fd, long length)'),
+  close: bind<(fd: number) => number>('int close(int fd)'),
+  mmap: bind<
+    (a: null, length: number, protection: number, flags: number, fd: number, offset: number) => Pointer | null
+  >('void *mmap(void *a, size_t length, int protection, int flags, int fd, long offset)'),
+  munmap: bind<(a: Pointer, length: number) => number>('int munmap(void *a, size_t length)'),
+  mlock: bind<(a: Pointer, length: number) => number>('int mlock(void *a, size_t length)'),
+  madvise: bind<(a: Pointer, length: number, advice: number) => number>(
+    'int madvise(void *a, size_t length, int advice)',
+  ),
+  prctl: bind<(op: number, a: number, b: number, c: number, d: number) => number>(
+    'int prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
+  ),
+  setrlimit: bind<(resource: number, limit: BigUint64Array) => number>(
+    'int setrlimit(int resource, const uint64_t *limit)',
+  ),
+  getrlimit: bind<(resource: number, limit: BigUint64Array) => number>('int getrlimit(int resource, uint64_t *limit)'),
+  getsockopt: bind<(fd: number, level: number, name: number, value: Uint8Array, length: Uint32Array) => number>(
+    'int getsockopt(int fd, int level, int name, uint8_t *value, uint32_t *length)',
+  ),
+  getpeereid: bind<(fd: number, uid: Uint32Array, gid: Uint32Array) => number>(
+    'int getpeereid(int fd, uint32_t *uid, uint32_t *gid)',
+  ),
+  ptrace: bind<(request: number, pid: number, address: null, data: number) => number>(
+    'int ptrace(int request, int pid, void *address, int data)',
+  ),
+  fcntl: bind<(fd: number, command: number, argument: number) => number>(
+    'int fcntl(int fd, int command, int argument)',
+  ),
+  signal: bind<(number: number, handler: Pointer | null) => Pointer | null>('void *signal(int number, void *handler)'),
+  sigprocmask: bind<(how: number, set: Uint8Array, old: null) => number>(
+    'int sigprocmask(int how, const uint8_t *set, void *old)',
+  ),
+  execvp: bind<(file: string, argv: readonly (string | null)[]) => number>(
+    'int execvp(const char *file, const char **argv)',
+  ),
+  strerror: bind<(errno: number) => string>('const char *strerror(int errno)'),
+  setgid: bind<(gid: number) => number>('int setgid(int gid)'),
+};
+
+/** The C library's words for an errno value, as OpenSSH's messages have them. */
+export function strerror(errno: number): string {
+  return c.strerror()(errno);
+}
+
+/** A failed call: `errno` and its words. */
+export class SystemError extends Error {
+  readonly errno: number;
+
+  constructor(call: string, errno: number = koffi.errno()) {
+    super(`${call}: ${strerror(errno)}`);
+    this.name = 'SystemError';
+    this.errno = errno;
+  }
+}
+
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const MAP_PRIVATE = 2;
+const MAP_ANONYMOUS = isLinux ? 0x20 : 0x1000;
+const MAP_FAILED = 0xffffffffffffffffn;
+const SYS_memfd_secret = 447; // the same on x86-64, arm64 and riscv64
+const O_CLOEXEC = 0o2000000;
+const MADV_DONTFORK = 10;
+const MADV_DONTDUMP = 16;
+const MADV_WIPEONFORK = 18;
+
+/** How well pages are kept from others: unmapped from the kernel's own view, locked against swap, or neither. */
+export type PageKind = 'memfd_secret' | 'locked' | 'plain';
+
+/** Pages outside of the JavaScript heap. */
+export interface Pages {
+  readonly address: number;
+  readonly bytes: Uint8Array;
+  readonly kind: PageKind;
+}
+
+function view(address: Pointer, length: number): Uint8Array {
+  return new Uint8Array(koffi.view(address, length));
+}
+
+function isMapped(address: Pointer | null): address is Pointer {
+  return address !== null && address !== MAP_FAILED;
+}
+
+function mapSecret(length: number): Pages | undefined {
+  if (!isLinux) return undefined;
+  const fd = c.syscall()(SYS_memfd_secret, O_CLOEXEC, 0, 0);
+  if (fd < 0) return undefined;
+  try {
+    if (c.ftruncate()(fd, length) !== 0) return undefined;
+    const address = c.mmap()(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0);
+    if (!isMapped(address)) return undefined;
+    // A forked child must not hold the pages, not even until it runs its program.
+    c.madvise()(address, length, MADV_DONTFORK);
+    return { address: Number(address), bytes: view(address, length), kind: 'memfd_secret' };
+  } finally {
+    c.close()(fd);
+  }
+}
+
+/**
+ * Maps `length` bytes (a multiple of the page size) for secrets: memfd_secret(2) pages, or else anonymous pages that are
+ * locked, left out of core dumps and wiped in a forked child.
+ * @param accept which kinds will do; the first that can be had is taken
+ * @returns undefined where none can be had, most often since the limit of locked memory (RLIMIT_MEMLOCK) is reached
+ */
+export function mapPages(length: number, accept: readonly PageKind[]): Pages | undefined {
+  if (accept.includes('memfd_secret')) {
+    const secret = mapSecret(length);
+    if (secret !== undefined) return secret;
+  }
+  if (!accept.includes('locked') && !accept.includes('plain')) return undefined;
+  const address = c.mmap()(null, length, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (!isMapped(address)) return undefined;
+  const locked = c.mlock()(address, length) === 0;
+  const kind = locked ? 'locked' : 'plain';
+  if (!accept.includes(kind)) {
+    c.munmap()(address, length);
+    return undefined;
+  }
+  if (isLinux) {
+    c.madvise()(address, length, MADV_DONTDUMP);
+    c.madvise()(address, length, MADV_WIPEONFORK);
+  }
+  return { address: Number(address), bytes: view(address, length), kind };
+}
+
+/** Gives pages back. The caller has wiped them, and no view of them may be used again. */
+export function unmapPages(pages: Pages): void {
+  c.munmap()(BigInt(pages.address), pages.bytes.length);
+}
+
+/** Ordinary memory with a fixed address, for arguments of calls that run on another thread. Never given back. */
+export function mapPlain(length: number): Pages {
+  const address = c.mmap()(null, length, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (!isMapped(address)) throw new SystemError('mmap');
+  return { address: Number(address), bytes: view(address, length), kind: 'plain' };
+}
+
+const PR_SET_DUMPABLE = 4;
+const PT_DENY_ATTACH = 31;
+const RLIMIT_CORE = 4;
+const RLIMIT_NOFILE = isLinux ? 7 : 8;
+
+/** No core file, no debugger of the same user, /proc/PID owned by root. @returns whether the system agreed */
+export function denyTracing(): boolean {
+  if (isLinux) return c.prctl()(PR_SET_DUMPABLE, 0, 0, 0, 0) === 0;
+  if (process.platform === 'darwin') return c.ptrace()(PT_DENY_ATTACH, 0, null, 0) === 0;
+  return false;
+}
+
+export function denyCoreFiles(): boolean {
+  return c.setrlimit()(RLIMIT_CORE, new BigUint64Array([0n, 0n])) === 0;
+}
+
+/** The soft limit of open files. */
+export function openFilesLimit(): number {
+  const limit = new BigUint64Array(2);
+  if (c.getrlimit()(RLIMIT_NOFILE, limit) !== 0) throw new SystemError('getrlimit');
+  return Number(limit[0] as bigint);
+}
+
+/** Gives up a set-group-id group, as OpenSSH does first thing. */
+export function dropGroup(): void {
+  const { getgid, getegid } = process;
+  if (getgid !== undefined && getegid !== undefined && getgid() !== getegid()) c.setgid()(getgid());
+}
+
+export interface PeerCredentials {
+  readonly uid: number;
+  readonly gid: number;
+  /** Undefined where the system does not tell. */
+  readonly pid: number | undefined;
+}
+
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const SOL_LOCAL = 0;
+const LOCAL_PEERPID = 2;
+const credentials = new Uint8Array(12);
+const credentialWords = new DataView(credentials.buffer);
+const credentialLength = new Uint32Array(1);
+
+/** Who connected to a Unix socket, as the kernel recorded it. @throws SystemError */
+export function peerCredentials(fd: number): PeerCredentials {
+  if (isLinux) {
+    credentialLength[0] = 12;
+    if (c.getsockopt()(fd, SOL_SOCKET, SO_PEERCRED, credentials, credentialLength) !== 0)
+      throw new SystemError('getsockopt');
+    return {
+      pid: credentialWords.getInt32(0, true),
+      uid: credentialWords.getUint32(4, true),
+      gid: credentialWords.getUint32(8, true),
+    };
+  }
+  const uid = new Uint32Array(1);
+  const gid = new Uint32Array(1);
+  if (c.getpeereid()(fd, uid, gid) !== 0) throw new SystemError('getpeereid');
+  credentialLength[0] = 4;
+  const known = c.getsockopt()(fd, SOL_LOCAL, LOCAL_PEERPID, credentials, credentialLength) === 0;
+  return { uid: uid[0] as number, gid: gid[0] as number, pid: known ? credentialWords.getInt32(0, true) : undefined };
+}
+
+const F_SETFD = 2;
+const SIG_SETMASK = isLinux ? 2 : 3;
+
+/**
+ * Replaces this process by `file`, found on PATH, with standard input, output and error and every signal as a fresh
+ * program expects them (Node leaves SIGPIPE ignored). The environment is process.env, which Node keeps in step.
+ * @returns only on failure: the error
+ */
+export function execvp(file: string, argv: readonly string[]): SystemError {
+  for (const fd of [0, 1, 2]) c.fcntl()(fd, F_SETFD, 0);
+  for (const number of Object.values(constants.signals)) {
+    if (number !== constants.signals.SIGKILL && number !== constants.signals.SIGSTOP) c.signal()(number, null);
+  }
+  c.sigprocmask()(SIG_SETMASK, new Uint8Array(128), null);
+  c.execvp()(file, [...argv, null]);
+  return new SystemError(file);
+}
+
+/** Marks a descriptor as one that a program run later does not get. */
+export function closeOnExec(fd: number): void {
+  c.fcntl()(fd, F_SETFD, 1);
+}

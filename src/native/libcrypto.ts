@@ -1,0 +1,515 @@
+/**
+ * Thin bindings to the libcrypto that is inside Node's own executable (OpenSSL 3), so that a private key can be made from
+ * bytes outside of the JavaScript heap, used, and freed: OpenSSL wipes what it frees. Each binding stands under its C
+ * name; numbers are little-endian, as OSSL_PARAM wants them. No policy, no key formats.
+ */
+import { bind, hasSymbol, mapPlain, type Pages, type Pointer } from './libc.ts';
+
+const c = {
+  EVP_PKEY_CTX_new_from_name: bind<(l: null, name: string, q: null) => Pointer | null>(
+    'void *EVP_PKEY_CTX_new_from_name(void *libctx, const char *name, const char *propquery)',
+  ),
+  EVP_PKEY_CTX_new: bind<(key: Pointer, e: null) => Pointer | null>('void *EVP_PKEY_CTX_new(void *pkey, void *engine)'),
+  EVP_PKEY_CTX_free: bind<(ctx: Pointer) => void>('void EVP_PKEY_CTX_free(void *ctx)'),
+  EVP_PKEY_fromdata_init: bind<(ctx: Pointer) => number>('int EVP_PKEY_fromdata_init(void *ctx)'),
+  EVP_PKEY_fromdata: bind<(ctx: Pointer, out: BigUint64Array, selection: number, params: number) => number>(
+    'int EVP_PKEY_fromdata(void *ctx, uint64_t *ppkey, int selection, void *params)',
+  ),
+  EVP_PKEY_check: bind<(ctx: Pointer) => number>('int EVP_PKEY_check(void *ctx)'),
+  EVP_PKEY_new_raw_private_key: bind<(type: number, e: null, key: Uint8Array, length: number) => Pointer | null>(
+    'void *EVP_PKEY_new_raw_private_key(int type, void *engine, const uint8_t *key, size_t length)',
+  ),
+  EVP_PKEY_get_raw_public_key: bind<(key: Pointer, out: Uint8Array, length: BigUint64Array) => number>(
+    'int EVP_PKEY_get_raw_public_key(void *pkey, uint8_t *out, uint64_t *length)',
+  ),
+  EVP_PKEY_get_octet_string_param: bind<
+    (key: Pointer, name: string, out: Uint8Array, max: number, length: BigUint64Array) => number
+  >('int EVP_PKEY_get_octet_string_param(void *pkey, const char *name, uint8_t *out, size_t max, uint64_t *length)'),
+  EVP_PKEY_free: bind<(key: Pointer) => void>('void EVP_PKEY_free(void *pkey)'),
+  EVP_MD_CTX_new: bind<() => Pointer | null>('void *EVP_MD_CTX_new()'),
+  EVP_MD_CTX_free: bind<(ctx: Pointer) => void>('void EVP_MD_CTX_free(void *ctx)'),
+  EVP_DigestSignInit: bind<(ctx: Pointer, pctx: null, md: null, e: null, key: Pointer) => number>(
+    'int EVP_DigestSignInit(void *ctx, void *pctx, void *md, void *engine, void *pkey)',
+  ),
+  EVP_DigestSignInit_ex: bind<
+    (ctx: Pointer, pctx: null, md: null, l: null, q: null, key: Pointer, params: number) => number
+  >(
+    'int EVP_DigestSignInit_ex(void *ctx, void *pctx, const char *md, void *libctx, const char *q, void *pkey, void *params)',
+  ),
+  EVP_DigestSign: bind<
+    (ctx: Pointer, out: Uint8Array, length: BigUint64Array, data: Uint8Array, dataLength: number) => number
+  >('int EVP_DigestSign(void *ctx, uint8_t *out, uint64_t *length, const uint8_t *data, size_t dataLength)'),
+  EVP_get_digestbyname: bind<(name: string) => Pointer | null>('void *EVP_get_digestbyname(const char *name)'),
+  EVP_PKEY_sign_init: bind<(ctx: Pointer) => number>('int EVP_PKEY_sign_init(void *ctx)'),
+  EVP_PKEY_CTX_set_rsa_padding: bind<(ctx: Pointer, padding: number) => number>(
+    'int EVP_PKEY_CTX_set_rsa_padding(void *ctx, int padding)',
+  ),
+  EVP_PKEY_CTX_set_signature_md: bind<(ctx: Pointer, md: Pointer) => number>(
+    'int EVP_PKEY_CTX_set_signature_md(void *ctx, void *md)',
+  ),
+  /** Plain pointers only: koffi's typed arguments may not be used from another thread. */
+  EVP_PKEY_sign: bind<
+    ((ctx: Pointer, out: number, length: number, digest: number, digestLength: number) => number) & {
+      async(
+        ctx: Pointer,
+        out: number,
+        length: number,
+        digest: number,
+        digestLength: number,
+        done: (error: Error | null, result: number) => void,
+      ): void;
+    }
+  >('int EVP_PKEY_sign(void *ctx, void *out, void *length, void *digest, size_t digestLength)'),
+  BN_new: bind<() => Pointer | null>('void *BN_secure_new()'),
+  BN_clear_free: bind<(a: Pointer) => void>('void BN_clear_free(void *a)'),
+  BN_lebin2bn: bind<(data: Uint8Array, length: number, out: Pointer) => Pointer | null>(
+    'void *BN_lebin2bn(const uint8_t *data, int length, void *out)',
+  ),
+  BN_bn2lebinpad: bind<(a: Pointer, out: Uint8Array, length: number) => number>(
+    'int BN_bn2lebinpad(void *a, uint8_t *out, int length)',
+  ),
+  BN_set_flags: bind<(a: Pointer, flags: number) => void>('void BN_set_flags(void *a, int flags)'),
+  BN_sub_word: bind<(a: Pointer, w: number) => number>('int BN_sub_word(void *a, unsigned long w)'),
+  BN_mul: bind<(r: Pointer, a: Pointer, b: Pointer, ctx: Pointer) => number>(
+    'int BN_mul(void *r, void *a, void *b, void *ctx)',
+  ),
+  BN_nnmod: bind<(r: Pointer, a: Pointer, m: Pointer, ctx: Pointer) => number>(
+    'int BN_nnmod(void *r, void *a, void *m, void *ctx)',
+  ),
+  BN_mod_mul: bind<(r: Pointer, a: Pointer, b: Pointer, m: Pointer, ctx: Pointer) => number>(
+    'int BN_mod_mul(void *r, void *a, void *b, void *m, void *ctx)',
+  ),
+  BN_cmp: bind<(a: Pointer, b: Pointer) => number>('int BN_cmp(void *a, void *b)'),
+  BN_is_one: bind<(a: Pointer) => number>('int BN_is_one(void *a)'),
+  BN_is_zero: bind<(a: Pointer) => number>('int BN_is_zero(void *a)'),
+  BN_CTX_new: bind<() => Pointer | null>('void *BN_CTX_secure_new()'),
+  BN_CTX_free: bind<(ctx: Pointer) => void>('void BN_CTX_free(void *ctx)'),
+  EVP_PBE_scrypt: bind<{
+    async(
+      pass: number,
+      passLength: number,
+      salt: number,
+      saltLength: number,
+      n: number,
+      r: number,
+      p: number,
+      maxmem: number,
+      key: number,
+      keyLength: number,
+      done: (error: Error | null, result: number) => void,
+    ): void;
+  }>(
+    'int EVP_PBE_scrypt(void *pass, size_t passLength, void *salt, size_t saltLength, uint64_t n, uint64_t r, uint64_t p, uint64_t maxmem, void *key, size_t keyLength)',
+  ),
+  EVP_aes_256_gcm: bind<() => Pointer>('void *EVP_aes_256_gcm()'),
+  EVP_CIPHER_CTX_new: bind<() => Pointer | null>('void *EVP_CIPHER_CTX_new()'),
+  EVP_CIPHER_CTX_free: bind<(ctx: Pointer) => void>('void EVP_CIPHER_CTX_free(void *ctx)'),
+  EVP_CIPHER_CTX_ctrl: bind<(ctx: Pointer, op: number, arg: number, p: Uint8Array) => number>(
+    'int EVP_CIPHER_CTX_ctrl(void *ctx, int op, int arg, uint8_t *p)',
+  ),
+  EVP_CipherInit_ex: bind<
+    (ctx: Pointer, type: Pointer, e: null, key: Uint8Array, iv: Uint8Array, encrypt: number) => number
+  >('int EVP_CipherInit_ex(void *ctx, void *type, void *e, const uint8_t *key, const uint8_t *iv, int enc)'),
+  EVP_CipherUpdate: bind<(ctx: Pointer, out: Uint8Array, length: Int32Array, data: Uint8Array, n: number) => number>(
+    'int EVP_CipherUpdate(void *ctx, uint8_t *out, int *length, const uint8_t *data, int n)',
+  ),
+  EVP_CipherFinal_ex: bind<(ctx: Pointer, out: Uint8Array, length: Int32Array) => number>(
+    'int EVP_CipherFinal_ex(void *ctx, uint8_t *out, int *length)',
+  ),
+  ERR_clear_error: bind<() => void>('void ERR_clear_error()'),
+};
+
+/** A libcrypto call that should have worked did not. The text names the call and nothing of its arguments. */
+export class LibcryptoError extends Error {
+  constructor(call: string) {
+    super(`libcrypto: ${call} failed`);
+    this.name = 'LibcryptoError';
+    c.ERR_clear_error()();
+  }
+}
+
+function ok(call: string, result: number): void {
+  if (result <= 0) throw new LibcryptoError(call);
+}
+
+function made(call: string, pointer: Pointer | null): Pointer {
+  if (pointer === null || pointer === 0n) throw new LibcryptoError(call);
+  return pointer;
+}
+
+/** Whether this Node lets its libcrypto be found; one that is built otherwise can hold no keys in custody. */
+export function hasLibcrypto(): boolean {
+  return ['EVP_PKEY_fromdata', 'EVP_PKEY_sign', 'EVP_PBE_scrypt', 'BN_lebin2bn'].every(hasSymbol);
+}
+
+/** An EVP_PKEY with its private half, to be freed by freeKey. */
+export type PrivateKeyPointer = Pointer & { readonly __key?: never };
+
+/** One value of an OSSL_PARAM array. `number` is little-endian and unsigned. */
+export interface Parameter {
+  readonly name: string;
+  readonly kind: 'number' | 'octets' | 'text';
+  readonly value: Uint8Array;
+}
+
+const PARAM_BYTES = 40;
+const MAX_PARAMS = 12;
+const PARAM_KINDS = { number: 2, text: 4, octets: 5 };
+const NAME_BYTES = 32;
+/** Largest public value that a parameter copies: a modulus of 16384 bits. */
+const MAX_PUBLIC_BYTES = 2048;
+
+let scratch: Pages | undefined;
+
+/** A value in secret memory whose address is known: the only kind of private value that a parameter takes. */
+export interface Placed {
+  readonly bytes: Uint8Array;
+  readonly address: number;
+}
+
+/**
+ * Writes an OSSL_PARAM array and returns its address; it is valid until the next call. Private values are pointed at
+ * where they lie; public ones are copied beside the array.
+ */
+function parameters(list: readonly (Parameter | (Omit<Parameter, 'value'> & { readonly placed: Placed }))[]): number {
+  if (list.length > MAX_PARAMS) throw new LibcryptoError('OSSL_PARAM');
+  scratch ??= mapPlain(64 * 1024);
+  const { bytes, address } = scratch;
+  const words = new DataView(bytes.buffer, bytes.byteOffset);
+  const names = PARAM_BYTES * (MAX_PARAMS + 1);
+  const values = names + NAME_BYTES * MAX_PARAMS;
+  const pointer = (at: number, to: number): void => {
+    words.setUint32(at, to >>> 0, true);
+    words.setUint32(at + 4, Math.floor(to / 2 ** 32), true);
+  };
+  bytes.fill(0, 0, values);
+  list.forEach((parameter, i) => {
+    const at = i * PARAM_BYTES;
+    const name = names + i * NAME_BYTES;
+    for (let k = 0; k < parameter.name.length; k++) bytes[name + k] = parameter.name.charCodeAt(k);
+    pointer(at, address + name);
+    words.setUint32(at + 8, PARAM_KINDS[parameter.kind], true);
+    if ('placed' in parameter) {
+      pointer(at + 16, parameter.placed.address);
+      words.setUint32(at + 24, parameter.placed.bytes.length, true);
+    } else {
+      const value = values + i * MAX_PUBLIC_BYTES;
+      bytes.set(parameter.value, value);
+      bytes[value + parameter.value.length] = 0;
+      pointer(at + 16, address + value);
+      words.setUint32(at + 24, parameter.value.length, true);
+    }
+    words.setBigUint64(at + 32, 0xffffffffffffffffn, true); // OSSL_PARAM_UNMODIFIED
+  });
+  return address;
+}
+
+const EVP_PKEY_KEYPAIR = 0x87;
+
+/** EVP_PKEY_fromdata of a key pair of type `name` ("RSA", "EC", "ML-DSA-44"). @throws LibcryptoError */
+export function keyFromParameters(name: string, list: Parameters<typeof parameters>[0]): PrivateKeyPointer {
+  const ctx = made('EVP_PKEY_CTX_new_from_name', c.EVP_PKEY_CTX_new_from_name()(null, name, null));
+  try {
+    ok('EVP_PKEY_fromdata_init', c.EVP_PKEY_fromdata_init()(ctx));
+    const out = new BigUint64Array(1);
+    ok('EVP_PKEY_fromdata', c.EVP_PKEY_fromdata()(ctx, out, EVP_PKEY_KEYPAIR, parameters(list)));
+    return out[0] as bigint;
+  } finally {
+    c.EVP_PKEY_CTX_free()(ctx);
+  }
+}
+
+const EVP_PKEY_ED25519 = 1087;
+
+/** An Ed25519 key from its 32-byte seed. @throws LibcryptoError */
+export function keyFromEd25519Seed(seed: Uint8Array): PrivateKeyPointer {
+  return made(
+    'EVP_PKEY_new_raw_private_key',
+    c.EVP_PKEY_new_raw_private_key()(EVP_PKEY_ED25519, null, seed, seed.length),
+  );
+}
+
+/** Writes the raw public key to `out`, which it must fill. @throws LibcryptoError */
+export function rawPublicKey(key: PrivateKeyPointer, out: Uint8Array): void {
+  const length = new BigUint64Array([BigInt(out.length)]);
+  ok('EVP_PKEY_get_raw_public_key', c.EVP_PKEY_get_raw_public_key()(key, out, length));
+  if (length[0] !== BigInt(out.length)) throw new LibcryptoError('EVP_PKEY_get_raw_public_key');
+}
+
+/** Whether this libcrypto has keys of that type name. */
+export function hasKeyType(name: string): boolean {
+  const ctx = c.EVP_PKEY_CTX_new_from_name()(null, name, null);
+  if (ctx === null) {
+    c.ERR_clear_error()();
+    return false;
+  }
+  c.EVP_PKEY_CTX_free()(ctx);
+  return true;
+}
+
+/** An octet string of the key ("pub") that has exactly `length` bytes. @throws LibcryptoError */
+export function octetsOf(key: PrivateKeyPointer, name: string, length: number): Uint8Array {
+  const out = new Uint8Array(length);
+  const got = new BigUint64Array(1);
+  ok('EVP_PKEY_get_octet_string_param', c.EVP_PKEY_get_octet_string_param()(key, name, out, length, got));
+  if (got[0] !== BigInt(length)) throw new LibcryptoError('EVP_PKEY_get_octet_string_param');
+  return out;
+}
+
+/** EVP_PKEY_check: the public half is a point of the curve, the private one in range, and they belong together. */
+export function keyCheck(key: PrivateKeyPointer): boolean {
+  const ctx = made('EVP_PKEY_CTX_new', c.EVP_PKEY_CTX_new()(key, null));
+  const fits = c.EVP_PKEY_check()(ctx) === 1;
+  c.EVP_PKEY_CTX_free()(ctx);
+  if (!fits) c.ERR_clear_error()();
+  return fits;
+}
+
+export function freeKey(key: PrivateKeyPointer): void {
+  c.EVP_PKEY_free()(key);
+}
+
+const signatureLength = new BigUint64Array(1);
+
+/** One-shot signature of `data` by a key that hashes for itself (Ed25519, ML-DSA with `context`). @throws LibcryptoError */
+export function digestSign(key: PrivateKeyPointer, data: Uint8Array, out: Uint8Array, context?: Uint8Array): void {
+  const ctx = made('EVP_MD_CTX_new', c.EVP_MD_CTX_new()());
+  try {
+    if (context === undefined) ok('EVP_DigestSignInit', c.EVP_DigestSignInit()(ctx, null, null, null, key));
+    else {
+      const params = parameters([{ name: 'context-string', kind: 'octets', value: context }]);
+      ok('EVP_DigestSignInit_ex', c.EVP_DigestSignInit_ex()(ctx, null, null, null, null, key, params));
+    }
+    signatureLength[0] = BigInt(out.length);
+    ok('EVP_DigestSign', c.EVP_DigestSign()(ctx, out, signatureLength, data, data.length));
+    if (signatureLength[0] !== BigInt(out.length)) throw new LibcryptoError('EVP_DigestSign');
+  } finally {
+    c.EVP_MD_CTX_free()(ctx);
+  }
+}
+
+const RSA_PKCS1_PADDING = 1;
+const digests = new Map<string, Pointer>();
+
+function digest(name: string): Pointer {
+  let pointer = digests.get(name);
+  if (pointer === undefined) {
+    pointer = made('EVP_get_digestbyname', c.EVP_get_digestbyname()(name));
+    digests.set(name, pointer);
+  }
+  return pointer;
+}
+
+/** Arguments of one EVP_PKEY_sign: fixed addresses, since it may run on another thread. */
+interface SignSlot {
+  readonly address: number;
+  readonly bytes: Uint8Array;
+  readonly words: DataView;
+}
+
+const SLOT_BYTES = 4096;
+const SLOTS_A_MAP = 16;
+const DIGEST_AT = 64;
+const SIGNATURE_AT = 256;
+/** A signature by an RSA key of 16384 bits. */
+const MAX_SIGNATURE_BYTES = 2048;
+const freeSlots: SignSlot[] = [];
+
+function takeSlot(): SignSlot {
+  if (freeSlots.length === 0) {
+    const pages = mapPlain(SLOT_BYTES * SLOTS_A_MAP);
+    for (let i = 0; i < SLOTS_A_MAP; i++) {
+      const bytes = pages.bytes.subarray(i * SLOT_BYTES, (i + 1) * SLOT_BYTES);
+      freeSlots.push({
+        address: pages.address + i * SLOT_BYTES,
+        bytes,
+        words: new DataView(bytes.buffer, bytes.byteOffset, SLOT_BYTES),
+      });
+    }
+  }
+  return freeSlots.pop() as SignSlot;
+}
+
+function signContext(key: PrivateKeyPointer, digestName: string, rsa: boolean): Pointer {
+  const ctx = made('EVP_PKEY_CTX_new', c.EVP_PKEY_CTX_new()(key, null));
+  try {
+    ok('EVP_PKEY_sign_init', c.EVP_PKEY_sign_init()(ctx));
+    if (rsa) ok('EVP_PKEY_CTX_set_rsa_padding', c.EVP_PKEY_CTX_set_rsa_padding()(ctx, RSA_PKCS1_PADDING));
+    ok('EVP_PKEY_CTX_set_signature_md', c.EVP_PKEY_CTX_set_signature_md()(ctx, digest(digestName)));
+    return ctx;
+  } catch (error) {
+    c.EVP_PKEY_CTX_free()(ctx);
+    throw error;
+  }
+}
+
+function fill(slot: SignSlot, hashed: Uint8Array): void {
+  slot.bytes.set(hashed, DIGEST_AT);
+  slot.words.setUint32(0, MAX_SIGNATURE_BYTES, true);
+  slot.words.setUint32(4, 0, true);
+}
+
+function result(slot: SignSlot): Uint8Array {
+  return slot.bytes.slice(SIGNATURE_AT, SIGNATURE_AT + slot.words.getUint32(0, true));
+}
+
+/** Signs a digest (RSA with PKCS#1 v1.5 padding, ECDSA as DER) on this thread. @throws LibcryptoError */
+export function signDigest(key: PrivateKeyPointer, digestName: string, hashed: Uint8Array, rsa: boolean): Uint8Array {
+  const ctx = signContext(key, digestName, rsa);
+  const slot = takeSlot();
+  try {
+    fill(slot, hashed);
+    const { address } = slot;
+    ok('EVP_PKEY_sign', c.EVP_PKEY_sign()(ctx, address + SIGNATURE_AT, address, address + DIGEST_AT, hashed.length));
+    return result(slot);
+  } finally {
+    freeSlots.push(slot);
+    c.EVP_PKEY_CTX_free()(ctx);
+  }
+}
+
+/** The same on one of libuv's threads, so that a slow key holds up nobody. The key must live until it settles. */
+export function signDigestAsync(
+  key: PrivateKeyPointer,
+  digestName: string,
+  hashed: Uint8Array,
+  rsa: boolean,
+): Promise<Uint8Array> {
+  const ctx = signContext(key, digestName, rsa);
+  const slot = takeSlot();
+  fill(slot, hashed);
+  return new Promise((resolve, reject) => {
+    const { address } = slot;
+    const done = (error: Error | null, outcome: number): void => {
+      const signature = error === null && outcome > 0 ? result(slot) : undefined;
+      freeSlots.push(slot);
+      c.EVP_PKEY_CTX_free()(ctx);
+      if (signature === undefined) reject(new LibcryptoError('EVP_PKEY_sign'));
+      else resolve(signature);
+    };
+    c.EVP_PKEY_sign().async(ctx, address + SIGNATURE_AT, address, address + DIGEST_AT, hashed.length, done);
+  });
+}
+
+const BN_FLG_CONSTTIME = 4;
+
+/** Little-endian numbers of an RSA key. All but n and e are private and lie in custody. */
+export interface RsaNumbers {
+  readonly n: Uint8Array;
+  readonly e: Uint8Array;
+  readonly d: Uint8Array;
+  readonly p: Uint8Array;
+  readonly q: Uint8Array;
+  readonly iqmp: Uint8Array;
+}
+
+/**
+ * Checks that d, p, q and iqmp belong to (n, e), and computes the CRT exponents d mod (p-1) and d mod (q-1) into `dp` and
+ * `dq`. Whether p and q are prime is not tested: a key that lies about that signs nothing that verifies.
+ * @returns false where they don't fit
+ */
+export function completeRsa(numbers: RsaNumbers, dp: Uint8Array, dq: Uint8Array): boolean {
+  const owned: Pointer[] = [];
+  const fresh = (): Pointer => {
+    const bn = made('BN_secure_new', c.BN_new()());
+    owned.push(bn);
+    return bn;
+  };
+  const load = (bytes: Uint8Array): Pointer => {
+    const bn = fresh();
+    made('BN_lebin2bn', c.BN_lebin2bn()(bytes, bytes.length, bn));
+    c.BN_set_flags()(bn, BN_FLG_CONSTTIME);
+    return bn;
+  };
+  const ctx = made('BN_CTX_secure_new', c.BN_CTX_new()());
+  try {
+    const [n, e, d, p, q, iqmp] = [numbers.n, numbers.e, numbers.d, numbers.p, numbers.q, numbers.iqmp].map(load) as [
+      Pointer,
+      Pointer,
+      Pointer,
+      Pointer,
+      Pointer,
+      Pointer,
+    ];
+    const t = fresh();
+    ok('BN_mul', c.BN_mul()(t, p, q, ctx));
+    if (c.BN_cmp()(t, n) !== 0 || c.BN_cmp()(d, n) >= 0) return false;
+    const halves: readonly (readonly [Pointer, Uint8Array])[] = [
+      [load(numbers.p), dp],
+      [load(numbers.q), dq],
+    ];
+    for (const [less, out] of halves) {
+      ok('BN_sub_word', c.BN_sub_word()(less, 1));
+      if (c.BN_is_zero()(less) === 1) return false;
+      const exponent = fresh();
+      ok('BN_nnmod', c.BN_nnmod()(exponent, d, less, ctx));
+      ok('BN_mod_mul', c.BN_mod_mul()(t, exponent, e, less, ctx));
+      if (c.BN_is_one()(t) !== 1) return false;
+      if (c.BN_bn2lebinpad()(exponent, out, out.length) < 0) return false;
+    }
+    ok('BN_mod_mul', c.BN_mod_mul()(t, iqmp, q, p, ctx));
+    return c.BN_is_one()(t) === 1;
+  } finally {
+    for (const bn of owned) c.BN_clear_free()(bn);
+    c.BN_CTX_free()(ctx);
+  }
+}
+
+/** scrypt (RFC 7914) on another thread, from and to addresses that stay where they are. @throws LibcryptoError */
+export function scrypt(
+  passphrase: Placed,
+  salt: Placed,
+  cost: { n: number; r: number; p: number },
+  out: Placed,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    c.EVP_PBE_scrypt().async(
+      passphrase.address,
+      passphrase.bytes.length,
+      salt.address,
+      salt.bytes.length,
+      cost.n,
+      cost.r,
+      cost.p,
+      256 * cost.n * cost.r,
+      out.address,
+      out.bytes.length,
+      (error, outcome) => {
+        if (error === null && outcome === 1) resolve();
+        else reject(new LibcryptoError('EVP_PBE_scrypt'));
+      },
+    );
+  });
+}
+
+export const GCM_TAG_BYTES = 16;
+const EVP_CTRL_AEAD_GET_TAG = 0x10;
+const EVP_CTRL_AEAD_SET_TAG = 0x11;
+
+/**
+ * AES-256-GCM in place over `data`, whose tag is in `tag`.
+ * @returns false where decrypting does not verify; `data` is then not to be used
+ */
+export function aes256gcm(
+  encrypt: boolean,
+  key: Uint8Array,
+  nonce: Uint8Array,
+  data: Uint8Array,
+  tag: Uint8Array,
+): boolean {
+  const ctx = made('EVP_CIPHER_CTX_new', c.EVP_CIPHER_CTX_new()());
+  const length = new Int32Array(1);
+  try {
+    ok('EVP_CipherInit_ex', c.EVP_CipherInit_ex()(ctx, c.EVP_aes_256_gcm()(), null, key, nonce, encrypt ? 1 : 0));
+    ok('EVP_CipherUpdate', c.EVP_CipherUpdate()(ctx, data, length, data, data.length));
+    if (!encrypt) ok('EVP_CIPHER_CTX_ctrl', c.EVP_CIPHER_CTX_ctrl()(ctx, EVP_CTRL_AEAD_SET_TAG, GCM_TAG_BYTES, tag));
+    if (c.EVP_CipherFinal_ex()(ctx, tag, length) !== 1) {
+      c.ERR_clear_error()();
+      return false;
+    }
+    if (encrypt) ok('EVP_CIPHER_CTX_ctrl', c.EVP_CIPHER_CTX_ctrl()(ctx, EVP_CTRL_AEAD_GET_TAG, GCM_TAG_BYTES, tag));
+    return true;
+  } finally {
+    c.EVP_CIPHER_CTX_free()(ctx);
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * What known_hosts files say about a host (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): names plain, hashed, with wildcards
+ * and negated; @cert-authority and @revoked. Lines are matched as ssh-add -h does: against the name as given, in lower
+ * case, with no look-up of addresses or ports. Comments and malformed lines are passed over. Time is linear in the input.
+ */
+import { matchGlob } from '../keys/glob.ts';
+import { hashedHostMatches } from '../keys/hostname.ts';
+import { type PublicKey, parsePublicKeyLine } from '../keys/publickey.ts';
+import { base64 } from '../wire/bytes.ts';
+import type { HopKey } from '../wire/constraints.ts';
+
+export interface KnownHostsFile {
+  readonly path: string;
+  readonly content: string;
+}
+
+/** OpenSSH's match_pattern_list gives up at a longer pattern, and so on the whole line. */
+export const MAX_PATTERN_CHARACTERS = 1023;
+
+type Marker = '' | '@cert-authority' | '@revoked';
+
+interface Line {
+  readonly marker: Marker;
+  readonly hosts: string;
+  /** Key type, base64 and comment, not yet read. */
+  readonly key: string;
+}
+
+/** The two markers, host patterns, and a key: three words at least. */
+const LINE = /^[ \t]*(?:(@cert-authority|@revoked)[ \t]+)?([^ \t@#][^ \t]*)[ \t]+([^ \t]+[ \t]+[^ \t].*)$/s;
+
+function* linesOf(files: readonly KnownHostsFile[]): Generator<Line> {
+  for (const { content } of files) {
+    let start = 0;
+    while (start < content.length) {
+      const newline = content.indexOf('\n', start);
+      const end = newline === -1 ? content.length : newline;
+      let text = content.slice(start, end);
+      start = end + 1;
+      if (text.endsWith('\r')) text = text.slice(0, -1);
+      const parts = LINE.exec(text);
+      if (parts !== null)
+        yield { marker: (parts[1] ?? '') as Marker, hosts: parts[2] as string, key: parts[3] as string };
+    }
+  }
+}
+
+/** Whether a line's host field names `host` (in lower case): some pattern does, and none that is negated. */
+function namesHost(hosts: string, host: string): boolean {
+  if (hosts.startsWith('|')) return hashedHostMatches(hosts, host);
+  let named = false;
+  for (const word of hosts.toLowerCase().split(',')) {
+    const negated = word.startsWith('!');
+    const pattern = negated ? word.slice(1) : word;
+    if (pattern.length > MAX_PATTERN_CHARACTERS) return false;
+    // Nearly all are plain names: comparing strings spares encoding each of them.
+    if (pattern !== host && !(/[*?]/.test(pattern) && matchGlob(host, pattern))) continue;
+    if (negated) return false;
+    named = true;
+  }
+  return named;
+}
+
+/** A key that may stand in known_hosts, or undefined: certificates don't, authorities stand there by their own key. */
+function readKey(text: string): PublicKey | undefined {
+  try {
+    const { key } = parsePublicKeyLine(text);
+    return key.certificate === undefined ? key : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The keys that `files` have for `host` ('example.com', '[example.com]:2222'), each once, in the order of the lines. A
+ * key that is revoked for that host in any of the files is left out, as host key and as authority.
+ */
+export function hostKeysFor(host: string, files: readonly KnownHostsFile[]): readonly HopKey[] {
+  const name = host.toLowerCase();
+  const revoked = new Set<string>();
+  const found = new Map<string, { readonly id: string; readonly key: HopKey }>();
+  for (const line of linesOf(files)) {
+    if (!namesHost(line.hosts, name)) continue;
+    const key = readKey(line.key);
+    if (key === undefined) continue;
+    const id = base64(key.plainBlob);
+    if (line.marker === '@revoked') {
+      revoked.add(id);
+      continue;
+    }
+    const isAuthority = line.marker === '@cert-authority';
+    const entry = `${isAuthority} ${id}`;
+    if (!found.has(entry)) found.set(entry, { id, key: { blob: key.plainBlob, isAuthority } });
+  }
+  return [...found.values()].filter(({ id }) => !revoked.has(id)).map(({ key }) => key);
+}
+
+export interface HostNames {
+  /** Names that stand in clear for this key, or were confirmed; patterns with wildcards are no names. */
+  readonly names: readonly string[];
+  /** Hashed lines with this key that no candidate opened. */
+  readonly hidden: number;
+}
+
+/**
+ * The names that `files` have for the host key `blob`, each once. A hashed name is told only if it is in `candidates`.
+ * Lines of authorities and revoked keys name no host of their own and don't count.
+ */
+export function hostNamesOf(
+  blob: Uint8Array,
+  files: readonly KnownHostsFile[],
+  candidates: readonly string[] = [],
+): HostNames {
+  const encoded = base64(blob);
+  const lowered = candidates.map((candidate) => candidate.toLowerCase());
+  const names = new Set<string>();
+  let hidden = 0;
+  for (const { marker, hosts, key } of linesOf(files)) {
+    if (marker !== '' || key.split(/[ \t]+/, 2)[1] !== encoded) continue;
+    if (hosts.startsWith('|')) {
+      const opened = lowered.find((candidate) => hashedHostMatches(hosts, candidate));
+      if (opened === undefined) hidden++;
+      else names.add(opened);
+    } else {
+      for (const name of hosts.toLowerCase().split(','))
+        if (name !== '' && !name.startsWith('!') && !/[*?]/.test(name)) names.add(name);
+    }
+  }
+  return { names: [...names], hidden };
+}
