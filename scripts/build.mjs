@@ -68,6 +68,8 @@ export async function build(options = {}) {
     platform: 'node',
     target: 'node20.20',
     external: ['koffi'],
+    // Modules of the packages where they have them: UMD files can't be cut to what is used.
+    mainFields: ['module', 'main'],
     outExtension: { '.js': '.mjs' },
     chunkNames: 'chunks/[name]-[hash]',
     entryNames: '[name]',

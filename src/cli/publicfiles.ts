@@ -1,15 +1,14 @@
 /**
  * Public keys by file name, looked for as OpenSSH's programs do: in the file itself, in FILE.pub, and last in the public
- * half of an OpenSSH private key. Whatever is wrong with all three, OpenSSH says that there is no such file; what was
+ * half of a private key file that has it in the clear. Whatever is wrong with all three, OpenSSH says that there is no such file; what was
  * really found goes into `problems`.
  */
 import { closeSync, openSync } from 'node:fs';
 import { startsWith } from '../keys/armour.ts';
 import { KeyError } from '../keys/error.ts';
-import { loadMldsa, needsMldsa } from '../keys/mldsa.ts';
-import { OPENSSH_BEGIN, publicBlobOfOpensshFile } from '../keys/opensshfile.ts';
-import { type PublicKey, parsePublicKey, parsePublicKeyLine } from '../keys/publickey.ts';
+import type { PublicKey } from '../keys/publickey.ts';
 import { text } from '../wire/bytes.ts';
+import { parseKey, parseKeyLine } from './anykey.ts';
 import { readKeyContent } from './keycontent.ts';
 
 export interface LoadedPublicKey {
@@ -27,25 +26,9 @@ export type PublicKeyFile =
   | { readonly kind: 'found'; readonly loaded: LoadedPublicKey }
   | { readonly kind: 'missing'; readonly problems: readonly PublicKeyProblem[] };
 
-const BEGIN = '-----BEGIN';
+/** How private keys in PEM and OpenSSH's form begin, and PuTTY's. */
+const BEGINNINGS = ['-----BEGIN', 'PuTTY-User-Key-File-'];
 const LF = 10;
-
-/** parsePublicKey for any type: the composite one needs a library that is loaded only then. */
-export async function parseKey(blob: Uint8Array): Promise<PublicKey> {
-  if (needsMldsa(blob)) await loadMldsa();
-  return parsePublicKey(blob);
-}
-
-/** parsePublicKeyLine for any type, as above. */
-export async function parseKeyLine(line: string): Promise<{ readonly key: PublicKey; readonly comment: string }> {
-  try {
-    return parsePublicKeyLine(line);
-  } catch (error) {
-    if (!(error instanceof KeyError) || error.code !== 'unsupported') throw error;
-    await loadMldsa();
-    return parsePublicKeyLine(line);
-  }
-}
 
 function read(path: string): Uint8Array {
   const fd = openSync(path, 'r');
@@ -59,7 +42,8 @@ function read(path: string): Uint8Array {
 /** The lines before a private key begins, if one does: nothing secret becomes a string. */
 function publicLines(content: Uint8Array): string[] {
   let end = 0;
-  while (end < content.length && !startsWith(content, BEGIN, end)) {
+  const begins = (at: number): boolean => BEGINNINGS.some((beginning) => startsWith(content, beginning, at));
+  while (end < content.length && !begins(end)) {
     const newline = content.indexOf(LF, end);
     end = newline < 0 ? content.length : newline + 1;
   }
@@ -80,8 +64,10 @@ async function fromLines(content: Uint8Array, path: string): Promise<LoadedPubli
   throw problem;
 }
 
-async function fromPrivateKey(content: Uint8Array): Promise<LoadedPublicKey> {
-  return { key: await parseKey(publicBlobOfOpensshFile(content)), comment: undefined };
+async function fromPrivateKey(content: Uint8Array): Promise<LoadedPublicKey | undefined> {
+  const { publicBlobOfKeyFile } = await import('../keys/keyfile.ts');
+  const blob = publicBlobOfKeyFile(content);
+  return blob === undefined ? undefined : { key: await parseKey(blob), comment: undefined };
 }
 
 /** The public key that `path` names. */
@@ -102,7 +88,7 @@ export async function loadPublicKey(path: string): Promise<PublicKeyFile> {
       content?.fill(0);
     }
   };
-  const isPrivate = (content: Uint8Array): boolean => startsWith(content, OPENSSH_BEGIN);
+  const isPrivate = (content: Uint8Array): boolean => BEGINNINGS.some((beginning) => startsWith(content, beginning));
   const loaded =
     (await attempt(path, async (content) => (isPrivate(content) ? undefined : fromLines(content, path)))) ??
     (await attempt(`${path}.pub`, (content) => fromLines(content, `${path}.pub`))) ??

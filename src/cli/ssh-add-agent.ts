@@ -1,56 +1,14 @@
-/** The actions of ssh-add that read no private key: list, lock, unlock, remove all, query, test, and those on tokens. */
+/** The actions of ssh-add that read no private key, but for the list: lock, unlock, remove all, query, test, and those on tokens. */
 import { randomBytes } from 'node:crypto';
 import type { Constraints } from '../wire/constraints.ts';
 import { SIGN_RSA_SHA2_256 } from '../wire/requests.ts';
 import { errorText } from './errors.ts';
 import { Fatal, shown } from './output.ts';
-import { loadPublicKey, NO_PUBLIC_KEY, parseKey } from './publicfiles.ts';
+import { loadPublicKey, NO_PUBLIC_KEY } from './publicfiles.ts';
 import { constraintsOf, hintAt, hintAtProblems, type Session } from './ssh-add-session.ts';
 
 /** How many bytes -T has signed, as OpenSSH does. */
 const TEST_BYTES = 1024;
-
-/** -l and -L. Keys of types that we don't know are passed over, as OpenSSH does. */
-export async function list(session: Session, fingerprints: boolean): Promise<boolean> {
-  const { agent, options, out } = session;
-  const asked = agent.list();
-  // The rejection is seen by the await below; the libraries load while the agent answers.
-  asked.catch(() => {});
-  const { fingerprint, publicKeyText, typeName } = await import('../keys/publickey.ts');
-  let identities: Awaited<typeof asked>;
-  try {
-    identities = await asked;
-  } catch (error) {
-    out.error(`error fetching identities: ${errorText(error)}`);
-    hintAt(session, error);
-    return false;
-  }
-  if (identities.length === 0) {
-    out.line('The agent has no identities.');
-    return false;
-  }
-  const lines: string[] = [];
-  let broken: unknown;
-  for (const { blob, comment } of identities) {
-    try {
-      const key = await parseKey(blob);
-      lines.push(
-        fingerprints
-          ? `${key.bits} ${fingerprint(key, options.hash)} ${shown(comment)} (${typeName(key)})`
-          : `${publicKeyText(key)} ${shown(comment)}`,
-      );
-    } catch (error) {
-      if (errorText(error) === 'unknown or unsupported key type') out.debug(1, 'a key of an unknown type is left out');
-      else broken = error;
-    }
-  }
-  // OpenSSH shows no key at all where one is malformed; the others are still worth seeing.
-  out.lines(lines);
-  if (broken === undefined) return true;
-  out.error(`error fetching identities: ${errorText(broken)}`);
-  hintAt(session, broken);
-  return false;
-}
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   let difference = a.length ^ b.length;

@@ -3,10 +3,11 @@
 import { KeyError } from '../keys/error.ts';
 import { type PublicKey, typeName } from '../keys/publickey.ts';
 import { equal, text } from '../wire/bytes.ts';
+import { parseKeyLine } from './anykey.ts';
 import { errorText } from './errors.ts';
 import { readKeyContent } from './keycontent.ts';
 import { Fatal, shown } from './output.ts';
-import { loadPublicKey, NO_PUBLIC_KEY, parseKeyLine } from './publicfiles.ts';
+import { loadPublicKey, NO_PUBLIC_KEY } from './publicfiles.ts';
 import { hintAt, hintAtProblems, type Session } from './ssh-add-session.ts';
 
 const STDIN = 0;

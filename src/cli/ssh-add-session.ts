@@ -1,7 +1,7 @@
 /** What each action of ssh-add works with: one connection, the options, the words, and how to ask a person. */
 import type { AgentClient } from '../client/client.ts';
 import type { Constraints, DestinationConstraint } from '../wire/constraints.ts';
-import { errorDetail } from './errors.ts';
+import { errorDetail, errorText } from './errors.ts';
 import { type Output, shown } from './output.ts';
 import type { PublicKeyProblem } from './publicfiles.ts';
 import type { Options } from './ssh-add-options.ts';
@@ -39,6 +39,5 @@ export function hintAt({ out }: Session, error: unknown): void {
 
 /** Hints about files that are there but hold no public key. */
 export function hintAtProblems({ out }: Session, problems: readonly PublicKeyProblem[]): void {
-  for (const { path, error } of problems)
-    out.hint(`${shown(path)}: ${shown(errorDetail(error) ?? (error as Error).message)}`);
+  for (const { path, error } of problems) out.hint(`${shown(path)}: ${shown(errorDetail(error) ?? errorText(error))}`);
 }

@@ -84,11 +84,10 @@ async function files(session: Session): Promise<boolean> {
 async function act(session: Session): Promise<boolean> {
   const { action, tokenProvider = '' } = session.options;
   if (action === 'files') return files(session);
+  if (action === 'list' || action === 'listKeys')
+    return (await import('./ssh-add-list.ts')).list(session, action === 'list');
   const actions = await import('./ssh-add-agent.ts');
   switch (action) {
-    case 'list':
-    case 'listKeys':
-      return actions.list(session, action === 'list');
     case 'lock':
     case 'unlock':
       return actions.lock(session, action === 'lock');

@@ -8,8 +8,8 @@ import { mapPages, type PageKind, type Pages, unmapPages } from '../native/libc.
 import { aes256gcm, GCM_TAG_BYTES, type Placed, scrypt } from '../native/libcrypto.ts';
 import { KeyError } from './error.ts';
 
-/** Pages are mapped this many bytes at a time; a slot is never larger. */
-export const CUSTODY_CHUNK_BYTES = 256 * 1024;
+/** Pages are mapped this many bytes at a time; a slot is never larger. The longest message fits. */
+export const CUSTODY_CHUNK_BYTES = 512 * 1024;
 /** Above this, keys are refused. The limit of locked memory (ulimit -l, often 8 MiB) may end it earlier. */
 export const MAX_CUSTODY_BYTES = 64 * 1024 * 1024;
 /** 32 MiB and about a tenth of a second a guess. */
@@ -159,6 +159,13 @@ export class Custody {
   /** A slot for bytes on their way (frames, pass phrases): zeroed, never sealed. @throws KeyError 'full', 'out-of-bounds' */
   passing(length: number): Slot {
     return this.#allocate(length, false);
+  }
+
+  /** Pages of their own for a buffer that lives as long as the agent: what comes in is read into it. @throws KeyError 'full' */
+  buffer(length: number): Uint8Array {
+    const pages = mapPages(length, this.#accept);
+    if (pages === undefined) throw new KeyError('full', 'no locked memory to read into');
+    return pages.bytes;
   }
 
   #sealedBytes(slot: OwnedSlot): { data: Uint8Array; tag: Uint8Array } {

@@ -8,7 +8,8 @@ import { KeyError } from './error.ts';
 import type { PrivateKeyFile } from './filecontent.ts';
 import { commentOfOpensshFile, OPENSSH_BEGIN, publicBlobOfOpensshFile, readOpensshFile } from './opensshfile.ts';
 import { type PemBlock, pemBlocks, privatePemBlock, readPemBlock } from './pemfile.ts';
-import { PPK_BEGIN, publicPartOfPpkFile, readPpkFile } from './ppkfile.ts';
+import { publicPartOfPpkFile, readPpkFile } from './ppkfile.ts';
+import { PPK_BEGIN } from './ppklines.ts';
 
 export type { PrivateKeyFile } from './filecontent.ts';
 

@@ -10,8 +10,7 @@ import type { FieldValues } from '../wire/keyshapes.ts';
 import { Reader } from '../wire/reader.ts';
 import { visible } from '../wire/visible.ts';
 import { Writer } from '../wire/writer.ts';
-import { type Argon2Parameters, type Argon2Variant, argon2 } from './argon2.ts';
-import { decodeBase64, type Line, latin1, lines, startsWith } from './armour.ts';
+import { argon2 } from './argon2.ts';
 import { KeyError } from './error.ts';
 import {
   asKeyError,
@@ -22,143 +21,17 @@ import {
   readPublicFields,
   wipeAll,
 } from './filecontent.ts';
+import { malformed, PPK, type PpkFile, readPpkLines } from './ppklines.ts';
 
-export const PPK_BEGIN = 'PuTTY-User-Key-File-';
-const WHAT = 'PuTTY private key';
 const KEY_BYTES = 32;
 const IV_BYTES = 16;
 const MAC_KEY_BYTES = 32;
 const SHA1_BYTES = 20;
-/** Longest value of a line that is neither comment nor base64. */
-const MAX_VALUE_BYTES = 2048;
-
-interface PpkFile {
-  readonly version: 2 | 3;
-  readonly type: Uint8Array;
-  readonly encrypted: boolean;
-  /** In a character set that nothing tells; the MAC is over its bytes. */
-  readonly comment: Uint8Array;
-  readonly publicBlob: Uint8Array;
-  /** Version 3, encrypted. */
-  readonly derivation: Argon2Parameters | undefined;
-  /** The caller wipes it: without encryption it is the key. */
-  readonly privateBlob: Uint8Array;
-  readonly mac: Uint8Array;
-}
 
 interface DerivedKeys {
   readonly key: Uint8Array;
   readonly iv: Uint8Array;
   readonly macKey: Uint8Array;
-}
-
-function malformed(detail: string): KeyError {
-  return new KeyError('malformed', `${WHAT}: ${detail}`);
-}
-
-/** The lines of the file in the one order that they may have. */
-class PpkLines {
-  readonly #content: Uint8Array;
-  readonly #lines: Generator<Line, undefined>;
-
-  constructor(content: Uint8Array) {
-    this.#content = content;
-    this.#lines = lines(content);
-  }
-
-  #next(name: string): Line {
-    const { value } = this.#lines.next();
-    if (value === undefined) throw malformed(`the file ends before its ${name}`);
-    return value;
-  }
-
-  bytes(name: string): Uint8Array {
-    const line = this.#next(name).bytes;
-    if (!startsWith(line, `${name}: `)) throw malformed(`${name} is not where it belongs`);
-    return line.subarray(name.length + 2);
-  }
-
-  text(name: string): string {
-    const value = this.bytes(name);
-    if (value.length > MAX_VALUE_BYTES) throw malformed(`${name} is too long`);
-    return latin1(value);
-  }
-
-  number(name: string): number {
-    const digits = this.text(name);
-    if (!/^[0-9]{1,9}$/.test(digits)) throw malformed(`${name} is no number`);
-    return Number(digits);
-  }
-
-  hex(name: string): Uint8Array {
-    const digits = this.text(name);
-    if (!/^(?:[0-9a-fA-F]{2})*$/.test(digits)) throw malformed(`${name} is not hexadecimal`);
-    return Uint8Array.from({ length: digits.length / 2 }, (_, i) =>
-      Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16),
-    );
-  }
-
-  /** A number of lines, and that many lines of base64. */
-  block(name: string): Uint8Array {
-    const count = this.number(name);
-    let start: number | undefined;
-    let end = 0;
-    for (let i = 0; i < count; i++) {
-      const line = this.#next(name);
-      start ??= line.start;
-      end = line.next;
-    }
-    return decodeBase64(this.#content.subarray(start ?? 0, end), WHAT);
-  }
-}
-
-const argon2Variants: Readonly<Record<string, Argon2Variant>> = {
-  Argon2d: 'argon2d',
-  Argon2i: 'argon2i',
-  Argon2id: 'argon2id',
-};
-
-function readDerivation(file: PpkLines): Argon2Parameters {
-  const name = file.text('Key-Derivation');
-  const variant = argon2Variants[name];
-  if (variant === undefined)
-    throw new KeyError('unsupported', `${WHAT}: key derivation "${visible(name, 80)}" is not served`);
-  return {
-    variant,
-    memory: file.number('Argon2-Memory'),
-    passes: file.number('Argon2-Passes'),
-    parallelism: file.number('Argon2-Parallelism'),
-    salt: file.hex('Argon2-Salt'),
-  };
-}
-
-function versionOf(content: Uint8Array): 2 | 3 {
-  const digit = content[PPK_BEGIN.length];
-  const known = startsWith(content, `${PPK_BEGIN}2: `) ? 2 : startsWith(content, `${PPK_BEGIN}3: `) ? 3 : undefined;
-  if (known !== undefined) return known;
-  const version = digit === undefined ? '' : visible(String.fromCharCode(digit));
-  throw new KeyError('unsupported', `${WHAT}: version "${version}" of the format is not served, only 2 and 3`);
-}
-
-function readLines(content: Uint8Array): PpkFile {
-  const version = versionOf(content);
-  const file = new PpkLines(content);
-  const type = file.bytes(`${PPK_BEGIN}${version}`);
-  const encryption = file.text('Encryption');
-  if (encryption !== 'none' && encryption !== 'aes256-cbc')
-    throw new KeyError('unsupported', `${WHAT}: encrypted with "${visible(encryption, 80)}", which is not served`);
-  const encrypted = encryption !== 'none';
-  const comment = file.bytes('Comment');
-  const publicBlob = file.block('Public-Lines');
-  const derivation = encrypted && version === 3 ? readDerivation(file) : undefined;
-  const privateBlob = file.block('Private-Lines');
-  try {
-    const mac = file.hex('Private-MAC');
-    return { version, type, encrypted, comment, publicBlob, derivation, privateBlob, mac };
-  } catch (error) {
-    privateBlob.fill(0);
-    throw error;
-  }
 }
 
 function sha1(...parts: readonly Uint8Array[]): Uint8Array {
@@ -242,7 +115,7 @@ function joinFields(type: string, open: FieldValues, plain: Uint8Array, owned: U
     }
     case 'ssh-ed25519': {
       const seed = reader.string('seed');
-      const pk = open['pk'] ?? new Uint8Array(0);
+      const pk = open.pk ?? new Uint8Array(0);
       const sk = new Uint8Array(seed.length + pk.length);
       owned.push(sk);
       sk.set(seed);
@@ -254,7 +127,7 @@ function joinFields(type: string, open: FieldValues, plain: Uint8Array, owned: U
     case 'ecdsa-sha2-nistp521':
       return { ...open, d: reader.mpint('d') };
     default:
-      throw new KeyError('unknown-type', `${WHAT}: keys of type "${visible(type, 80)}" are not served`);
+      throw new KeyError('unknown-type', `${PPK}: keys of type "${visible(type, 80)}" are not served`);
   }
 }
 
@@ -271,7 +144,7 @@ function readPublic(file: PpkFile): { readonly type: string; readonly fields: Fi
 export async function readPpkFile(content: Uint8Array, passphrase: Uint8Array | undefined): Promise<PrivateKeyFile> {
   const owned: Uint8Array[] = [];
   try {
-    const file = readLines(content);
+    const file = readPpkLines(content);
     owned.push(file.privateBlob);
     const open = readPublic(file);
     if (file.encrypted && (file.privateBlob.length === 0 || file.privateBlob.length % IV_BYTES !== 0))
@@ -285,14 +158,14 @@ export async function readPpkFile(content: Uint8Array, passphrase: Uint8Array | 
     return privateKeyFile(open.type, fields, text(file.comment), owned);
   } catch (error) {
     wipeAll(owned);
-    throw asKeyError(WHAT, error);
+    throw asKeyError(PPK, error);
   }
 }
 
 /** The plain public blob and the comment, neither of which is ever encrypted. @throws KeyError */
 export function publicPartOfPpkFile(content: Uint8Array): { readonly blob: Uint8Array; readonly comment: string } {
-  return reading(WHAT, () => {
-    const file = readLines(content);
+  return reading(PPK, () => {
+    const file = readPpkLines(content);
     file.privateBlob.fill(0);
     const { type, fields } = readPublic(file);
     return { blob: publicBlobOf(type, fields), comment: text(file.comment) };

@@ -1,10 +1,10 @@
 /**
  * Signature blobs and their verification: RFC 4253 section 6.6, RFC 8332, RFC 5656 section 3.1.2, RFC 8709, OpenSSH's
- * PROTOCOL.u2f and its composite type. A key's flags on a security key's signature (presence, verification) are not judged.
+ * PROTOCOL.u2f and its composite type. What a security key says of its user (presence, verification) is not judged, and
+ * a browser's webauthn-sk-ecdsa signatures are known by name but never hold.
  */
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { concat, text } from '../wire/bytes.ts';
-import { WireError } from '../wire/error.ts';
 import { Reader } from '../wire/reader.ts';
 import { type Curve, signatureAlgorithms, WEBAUTHN_SK_ECDSA } from './algorithms.ts';
 import { KeyError } from './error.ts';
@@ -120,12 +120,11 @@ function verifyBlob(key: PublicKey, data: Uint8Array, signature: Uint8Array): bo
   const reader = new Reader(signature);
   const name = text(reader.string('signature algorithm'));
   const row = signatureAlgorithms(key.algorithm).find((one) => one.name === name);
-  if (row === undefined) return false;
+  if (row === undefined || name === WEBAUTHN_SK_ECDSA) return false;
   const raw = reader.string('signature');
   const { family } = key.algorithm;
   const isSecurityKey = family === 'sk-ed25519' || family === 'sk-ecdsa';
   const after = isSecurityKey ? reader.bytes(5, 'flags and counter') : new Uint8Array();
-  if (name === WEBAUTHN_SK_ECDSA) return false;
   reader.end('signature');
   switch (family) {
     case 'rsa':
@@ -155,8 +154,7 @@ export function verifySignature(key: PublicKey, data: Uint8Array, signature: Uin
     return verifyBlob(key, data, signature);
   } catch (error) {
     if (error instanceof KeyError) throw error;
-    if (error instanceof WireError) return false;
-    // node:crypto throws where OpenSSL fails for another reason than a wrong signature; none of them makes it right.
+    // Else it is a WireError, or OpenSSL's: node:crypto throws where OpenSSL fails for another reason than a wrong signature; none of them makes it right.
     return false;
   }
 }

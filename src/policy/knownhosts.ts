@@ -1,7 +1,8 @@
 /**
  * What known_hosts files say about a host (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): names plain, hashed, with wildcards
- * and negated; @cert-authority and @revoked. Lines are matched as ssh-add -h does: against the name as given, in lower
- * case, with no look-up of addresses or ports. Comments and malformed lines are passed over. Time is linear in the input.
+ * and negated; @cert-authority and @revoked. Lines are matched as ssh-add -h does: against the name as given, with no
+ * look-up of addresses or ports; but in lower case against hashed names too, which ssh writes so. Comments and malformed
+ * lines are passed over. Time is linear in the number of lines.
  */
 import { matchGlob } from '../keys/glob.ts';
 import { hashedHostMatches } from '../keys/hostname.ts';
@@ -15,19 +16,20 @@ export interface KnownHostsFile {
 }
 
 /** OpenSSH's match_pattern_list gives up at a longer pattern, and so on the whole line. */
-export const MAX_PATTERN_CHARACTERS = 1023;
+export const MAX_PATTERN_CHARACTERS = 1022;
 
 type Marker = '' | '@cert-authority' | '@revoked';
 
 interface Line {
   readonly marker: Marker;
   readonly hosts: string;
-  /** Key type, base64 and comment, not yet read. */
-  readonly key: string;
+  readonly keyType: string;
+  /** Base64, not yet read. */
+  readonly keyData: string;
 }
 
 /** The two markers, host patterns, and a key: three words at least. */
-const LINE = /^[ \t]*(?:(@cert-authority|@revoked)[ \t]+)?([^ \t@#][^ \t]*)[ \t]+([^ \t]+[ \t]+[^ \t].*)$/s;
+const LINE = /^[ \t]*(?:(@cert-authority|@revoked)[ \t]+)?([^ \t@#][^ \t]*)[ \t]+([^ \t]+)[ \t]+([^ \t]+)/;
 
 function* linesOf(files: readonly KnownHostsFile[]): Generator<Line> {
   for (const { content } of files) {
@@ -39,17 +41,23 @@ function* linesOf(files: readonly KnownHostsFile[]): Generator<Line> {
       start = end + 1;
       if (text.endsWith('\r')) text = text.slice(0, -1);
       const parts = LINE.exec(text);
-      if (parts !== null)
-        yield { marker: (parts[1] ?? '') as Marker, hosts: parts[2] as string, key: parts[3] as string };
+      if (parts === null) continue;
+      const [, marker = '', hosts = '', keyType = '', keyData = ''] = parts;
+      yield { marker: marker as Marker, hosts, keyType, keyData };
     }
   }
+}
+
+/** Lower case of A to Z alone: toLowerCase would make other letters into some of these (the Kelvin sign into k). */
+function lower(name: string): string {
+  return /[A-Z]/.test(name) ? name.replace(/[A-Z]+/g, (letters) => letters.toLowerCase()) : name;
 }
 
 /** Whether a line's host field names `host` (in lower case): some pattern does, and none that is negated. */
 function namesHost(hosts: string, host: string): boolean {
   if (hosts.startsWith('|')) return hashedHostMatches(hosts, host);
   let named = false;
-  for (const word of hosts.toLowerCase().split(',')) {
+  for (const word of lower(hosts).split(',')) {
     const negated = word.startsWith('!');
     const pattern = negated ? word.slice(1) : word;
     if (pattern.length > MAX_PATTERN_CHARACTERS) return false;
@@ -62,9 +70,9 @@ function namesHost(hosts: string, host: string): boolean {
 }
 
 /** A key that may stand in known_hosts, or undefined: certificates don't, authorities stand there by their own key. */
-function readKey(text: string): PublicKey | undefined {
+function readKey(line: Line): PublicKey | undefined {
   try {
-    const { key } = parsePublicKeyLine(text);
+    const { key } = parsePublicKeyLine(`${line.keyType} ${line.keyData}`);
     return key.certificate === undefined ? key : undefined;
   } catch {
     return undefined;
@@ -76,12 +84,13 @@ function readKey(text: string): PublicKey | undefined {
  * key that is revoked for that host in any of the files is left out, as host key and as authority.
  */
 export function hostKeysFor(host: string, files: readonly KnownHostsFile[]): readonly HopKey[] {
-  const name = host.toLowerCase();
+  if (host === '') return [];
+  const name = lower(host);
   const revoked = new Set<string>();
   const found = new Map<string, { readonly id: string; readonly key: HopKey }>();
   for (const line of linesOf(files)) {
     if (!namesHost(line.hosts, name)) continue;
-    const key = readKey(line.key);
+    const key = readKey(line);
     if (key === undefined) continue;
     const id = base64(key.plainBlob);
     if (line.marker === '@revoked') {
@@ -112,17 +121,17 @@ export function hostNamesOf(
   candidates: readonly string[] = [],
 ): HostNames {
   const encoded = base64(blob);
-  const lowered = candidates.map((candidate) => candidate.toLowerCase());
+  const lowered = candidates.map(lower);
   const names = new Set<string>();
   let hidden = 0;
-  for (const { marker, hosts, key } of linesOf(files)) {
-    if (marker !== '' || key.split(/[ \t]+/, 2)[1] !== encoded) continue;
+  for (const { marker, hosts, keyData } of linesOf(files)) {
+    if (marker !== '' || keyData !== encoded) continue;
     if (hosts.startsWith('|')) {
       const opened = lowered.find((candidate) => hashedHostMatches(hosts, candidate));
       if (opened === undefined) hidden++;
       else names.add(opened);
     } else {
-      for (const name of hosts.toLowerCase().split(','))
+      for (const name of lower(hosts).split(','))
         if (name !== '' && !name.startsWith('!') && !/[*?]/.test(name)) names.add(name);
     }
   }

@@ -5,10 +5,10 @@ export interface SeenFrame {
   readonly frame: Uint8Array;
 }
 
-export interface Proxy {
+export interface AgentProxy {
   readonly frames: SeenFrame[];
   take(): SeenFrame[];
   close(): Promise<void>;
 }
 
-export function startProxy(path: string, agent: string): Promise<Proxy>;
+export function startProxy(path: string, agent: string): Promise<AgentProxy>;

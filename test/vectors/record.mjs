@@ -11,7 +11,7 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import { createHash, createPublicKey, verify } from 'node:crypto';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -121,7 +121,6 @@ const rsaAnswer = (seen, blob, data, name, hash) =>
 
 try {
   if (userInfo().uid !== 0) throw new Error('sshd wants root');
-  for (const old of readdirSync(here)) if (/\.(bin|json)$/.test(old)) unlinkSync(join(here, old));
 
   // Keys, certificates, host keys.
   const make = (name, ...args) => run('ssh-keygen', ['-q', '-N', '', '-C', `${name} for the record`, '-f', at(name), ...args]);
@@ -340,6 +339,10 @@ try {
     save(`failure-${name}`, f[1], AGENT, `answer to ${name}`, { kind: 'failure' });
   }
   await proxy.close();
+  // Others keep their recordings here too: nothing is removed that this run did not write.
+  const files = readdirSync(here);
+  for (const name of files.filter((file) => file.endsWith('.bin')).map((file) => file.slice(0, -4)))
+    if (!written.has(name) && files.includes(`${name}.json`)) console.log(`no longer recorded, remove it by hand: ${name}`);
   console.log(`${written.size} vectors`);
 } finally {
   for (const child of children) child.kill('SIGTERM');

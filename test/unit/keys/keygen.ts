@@ -13,8 +13,13 @@ export function temporaryFolder(): string {
   return folder;
 }
 
+/** Runs ssh-keygen, which tells times in UTC, and gives what it writes. */
 export function keygen(...args: string[]): string {
-  return execFileSync('ssh-keygen', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  return execFileSync('ssh-keygen', args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, TZ: 'UTC' },
+  });
 }
 
 /** Makes a key pair without a pass phrase, and tells the path of its private half. */

@@ -3,10 +3,10 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Proxy, startProxy } from '../../vectors/proxy.mjs';
+import { type AgentProxy, startProxy } from '../../vectors/proxy.mjs';
 
 export interface Bench {
-  readonly proxy: Proxy;
+  readonly proxy: AgentProxy;
   path(name: string): string;
   read(name: string): string;
   /** Runs a program against the agent behind the proxy. @throws where it fails, with what it said */

@@ -12,8 +12,8 @@ import { decodeRequest, encodeRequest, type Request } from '../../../src/wire/re
 import { decodeResponse, encodeResponse, type Response } from '../../../src/wire/responses.ts';
 import { fill, fromPub, raw, str, u32 } from './build.ts';
 import { type Bench, openBench } from './openssh.ts';
-import { vectors } from './vectorfiles.ts';
 import { expectWireError, wireError } from './thrown.ts';
+import { vectors } from './vectorfiles.ts';
 
 type Message = Request | Response;
 interface Codec {

@@ -1,0 +1,152 @@
+/**
+ * The agent's own process, in the foreground or detached: hardens itself, listens, and stays until a signal or the end of
+ * the command that it was started for.
+ */
+import { rmdirSync, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { type Agent, createAgent } from '../agent/agent.ts';
+import type { Log, LogLevel } from '../agent/ports.ts';
+import { askConfirm } from '../backends/askpass.ts';
+import { createControlServer } from '../server/control.ts';
+import { controlSocketPath, listenOn, MAX_SOCKET_PATH } from '../server/listen.ts';
+import { type Hardening, handleSignals, hardenProcess, watchParent } from '../server/process.ts';
+import { type AgentServer, createAgentServer } from '../server/server.ts';
+import { restoreKept } from './environment.ts';
+import { VERSION } from './output.ts';
+
+/** How an agent is to run; a detached one is handed this as JSON. */
+export interface ServePlan {
+  readonly program: 'ssh-agent' | 'latchkey';
+  /** Undefined: activated with a socket whose path is not ours. */
+  readonly path?: string;
+  /** A descriptor that listens already; undefined: listen on `path`. */
+  readonly fd?: number;
+  /** The folder was made for this socket alone and goes with it. */
+  readonly removeFolder?: boolean;
+  readonly foreground: boolean;
+  readonly logLevel?: LogLevel;
+  /** Seconds. */
+  readonly lifetime?: number;
+  readonly fingerprintHash?: string;
+  /** End when this process is no longer our parent. */
+  readonly parent?: number;
+}
+
+/** Lines that `latchkey status` shows of what the agent said last. */
+const MAX_RECENT = 200;
+const LEVELS: Readonly<Record<LogLevel, number>> = { error: 0, info: 1, debug: 2 };
+/** As OpenSSH: ended by a signal or with its command; ended under socket activation. */
+const ENDED_EXIT = 2;
+const ACTIVATED_EXIT = 0;
+
+interface Recent {
+  readonly time: string;
+  readonly level: LogLevel;
+  readonly text: string;
+}
+
+function createLog(plan: ServePlan): { log: Log; recent: Recent[] } {
+  const recent: Recent[] = [];
+  const shown = plan.logLevel === undefined ? -1 : LEVELS[plan.logLevel];
+  const log: Log = (level, text) => {
+    recent.push({ time: new Date().toISOString(), level, text });
+    if (recent.length > MAX_RECENT) recent.shift();
+    // Nobody may be reading any more; the agent goes on.
+    if (LEVELS[level] <= shown) process.stderr.write(`${text}\n`, () => {});
+  };
+  process.stderr.on('error', () => {});
+  return { log, recent };
+}
+
+function status(plan: ServePlan, agent: Agent, server: AgentServer, hardening: Hardening, recent: readonly Recent[]) {
+  return {
+    program: plan.program,
+    version: VERSION,
+    pid: process.pid,
+    socket: plan.path ?? null,
+    uptimeSeconds: Math.floor(process.uptime()),
+    node: process.versions.node,
+    openssl: process.versions.openssl,
+    ...agent.status(),
+    signing: 'libcrypto',
+    process: hardening,
+    connections: server.peers().map((peer) => ({
+      uid: peer?.uid ?? null,
+      pid: peer?.pid ?? null,
+      processes: peer?.processes() ?? [],
+    })),
+    recent,
+  };
+}
+
+function remove(path: string | undefined): void {
+  if (path === undefined) return;
+  try {
+    unlinkSync(path);
+  } catch {
+    // Already gone: somebody tidied up.
+  }
+}
+
+/**
+ * Runs the agent. @returns when it listens; the process then lives until it is told to end
+ * @throws UnsafeProcessError, ListenError, KeyError, Error with the system's code
+ */
+export async function serve(plan: ServePlan): Promise<void> {
+  const hardening = hardenProcess();
+  process.title = plan.program;
+  const { log, recent } = createLog(plan);
+  // Asked programs get the environment that the agent was started with, as it was before our launcher.
+  const env: Record<string, string | undefined> = { ...process.env };
+  restoreKept(env);
+  const agent = createAgent({
+    ports: { log, confirm: { confirm: (question, signal) => askConfirm(question, env, signal) } },
+    ...(plan.lifetime === undefined ? {} : { defaultLifetime: plan.lifetime }),
+    ...(plan.fingerprintHash === undefined ? {} : { fingerprintHash: plan.fingerprintHash }),
+  });
+  const carrier = createAgentServer(agent);
+  const { server } = carrier;
+  const control = createControlServer(new Map([['status', () => status(plan, agent, carrier, hardening, recent)]]));
+
+  let controlPath: string | undefined;
+  const end = (why: string, code: number): void => {
+    agent.removeAll();
+    remove(plan.path);
+    remove(controlPath);
+    if (plan.removeFolder && plan.path !== undefined) {
+      try {
+        rmdirSync(dirname(plan.path));
+      } catch {
+        // Somebody put something else there.
+      }
+    }
+    log('info', why);
+    process.exit(code);
+  };
+  handleSignals({
+    end: (signal) => end(`exiting on ${signal}`, plan.path === undefined ? ACTIVATED_EXIT : ENDED_EXIT),
+    dropKeys: () => {
+      agent.removeAll();
+      log('info', 'all keys removed on SIGUSR1');
+    },
+    foreground: plan.foreground,
+  });
+  if (plan.parent !== undefined) watchParent(plan.parent, () => end('the command has ended', ENDED_EXIT));
+
+  if (plan.fd !== undefined) server.listen({ fd: plan.fd });
+  else if (plan.path !== undefined) await listenOn(server, plan.path);
+  server.on('error', (error) => log('error', `listening: ${error.message}`));
+
+  if (plan.path === undefined) return;
+  const beside = controlSocketPath(plan.path);
+  if (Buffer.byteLength(beside) > MAX_SOCKET_PATH) {
+    log('info', 'no control socket: its path would be too long');
+    return;
+  }
+  try {
+    await listenOn(control, beside);
+    controlPath = beside;
+  } catch (error) {
+    log('error', `no control socket: ${error instanceof Error ? error.message : ''}`);
+  }
+}

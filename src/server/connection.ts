@@ -1,0 +1,265 @@
+/**
+ * One client's connection: bytes in, whole frames to the session one at a time, answers out in order. What is read lands
+ * in one buffer in custody that all connections share, since reads come one after another; what can't be handled yet
+ * (half a frame, or frames behind one that waits for a person) is kept aside, in custody where it may hold a secret.
+ */
+import type { Socket } from 'node:net';
+import type { Session } from '../agent/session.ts';
+import type { Custody, Slot } from '../keys/custody.ts';
+import { frameLength, LENGTH_BYTES, MAX_FRAME_BYTES } from '../wire/frame.ts';
+import { carriesSecret } from '../wire/requests.ts';
+
+/** Bytes read at a time. */
+export const READ_BYTES = 64 * 1024;
+/** Bytes that wait behind an unanswered request before the connection is no longer read. */
+export const MAX_WAITING_BYTES = READ_BYTES;
+/** Answers that the client does not take, in bytes, before no more of its requests are served. */
+export const MAX_UNSENT_BYTES = MAX_FRAME_BYTES;
+const SMALLEST_RUN = 256;
+
+/** Half-sent frames of all connections together, in bytes; above it the one that has been still the longest is closed. */
+export const MAX_HELD_BYTES = 8 * 1024 * 1024;
+/** The same for those that may carry a secret, which lie in locked memory. */
+export const MAX_HELD_SECRET_BYTES = 1024 * 1024;
+
+/** Bytes kept aside: in the heap, or in custody. */
+interface Run {
+  readonly bytes: Uint8Array;
+  readonly slot: Slot | undefined;
+}
+
+/** What connections keep aside, together: a bound that many half-sent frames can't get around. */
+export class HeldBytes {
+  readonly #custody: Custody;
+  /** Connections with a half-sent frame, the one longest without a byte first. */
+  readonly #holders = new Set<Connection>();
+  #plain = 0;
+  #secret = 0;
+
+  constructor(custody: Custody) {
+    this.#custody = custody;
+  }
+
+  /** A run of at least `length` bytes for `holder`. @throws KeyError where custody has no room */
+  take(length: number, secret: boolean, holder: Connection): Run {
+    let size = SMALLEST_RUN;
+    while (size < length) size *= 2;
+    for (const other of this.#holders) {
+      const over = secret ? this.#secret + size > MAX_HELD_SECRET_BYTES : this.#plain + size > MAX_HELD_BYTES;
+      if (!over) break;
+      if (other !== holder && other.holdsSecret === secret) other.close();
+    }
+    const slot = secret ? this.#custody.passing(size) : undefined;
+    if (slot === undefined) this.#plain += size;
+    else this.#secret += size;
+    return { bytes: slot?.bytes ?? new Uint8Array(size), slot };
+  }
+
+  give(run: Run): void {
+    if (run.slot === undefined) this.#plain -= run.bytes.length;
+    else {
+      this.#secret -= run.bytes.length;
+      run.slot.free();
+    }
+  }
+
+  /** `holder` was sent more of what it holds. */
+  touch(holder: Connection): void {
+    this.#holders.delete(holder);
+    this.#holders.add(holder);
+  }
+
+  forget(holder: Connection): void {
+    this.#holders.delete(holder);
+  }
+}
+
+/** Whether any frame of what `kept` and `chunk` make together may carry a secret. `kept` begins with a frame. */
+function holdsSecret(kept: Uint8Array, chunk: Uint8Array): boolean {
+  const byte = (at: number): number => (at < kept.length ? kept[at] : chunk[at - kept.length]) as number;
+  const total = kept.length + chunk.length;
+  for (let at = 0; at + LENGTH_BYTES < total; ) {
+    const length = (byte(at) * 2 ** 24 + (byte(at + 1) << 16) + (byte(at + 2) << 8)) | byte(at + 3);
+    if (length <= 0 || length > MAX_FRAME_BYTES) return false;
+    if (carriesSecret(byte(at + LENGTH_BYTES))) return true;
+    at += LENGTH_BYTES + length;
+  }
+  return false;
+}
+
+const nothing = new Uint8Array();
+
+export class Connection {
+  readonly #socket: Socket;
+  readonly #session: Session;
+  readonly #held: HeldBytes;
+  readonly #onClose: () => void;
+  #run: Run | undefined;
+  #length = 0;
+  /** A request is being answered elsewhere: by a person, or on another thread. */
+  #busy = false;
+  #ended = false;
+  #closed = false;
+
+  constructor(socket: Socket, session: Session, held: HeldBytes, onClose: () => void) {
+    this.#socket = socket;
+    this.#session = session;
+    this.#held = held;
+    this.#onClose = onClose;
+    socket.on('end', () => this.#end());
+    socket.on('drain', () => this.#resume());
+    socket.on('error', () => this.close());
+    socket.on('close', () => this.close());
+  }
+
+  get holdsSecret(): boolean {
+    return this.#run?.slot !== undefined;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#session.close();
+    this.#release();
+    this.#socket.destroy();
+    this.#onClose();
+  }
+
+  #release(): void {
+    if (this.#run !== undefined) this.#held.give(this.#run);
+    this.#held.forget(this);
+    this.#run = undefined;
+    this.#length = 0;
+  }
+
+  get #blocked(): boolean {
+    return this.#busy || this.#socket.writableLength > MAX_UNSENT_BYTES;
+  }
+
+  /**
+   * Takes what was read; nothing of `chunk` is kept, and the caller wipes it.
+   * @returns whether to read on
+   */
+  read(chunk: Uint8Array): boolean {
+    if (this.#closed) return false;
+    try {
+      if (this.#run === undefined) {
+        const rest = chunk.subarray(this.#serve(chunk));
+        if (rest.length > 0 && !this.#closed) this.#append(rest);
+      } else {
+        this.#append(chunk);
+        this.#serveHeld();
+      }
+    } catch {
+      // Custody has no room for this frame: the connection goes, the agent and its keys stay.
+      this.close();
+    }
+    if (this.#closed) return false;
+    return !this.#blocked || this.#length < MAX_WAITING_BYTES;
+  }
+
+  /** Serves whole frames from the start of `bytes` while nothing blocks. @returns how many bytes are done with */
+  #serve(bytes: Uint8Array): number {
+    let at = 0;
+    const batch: Uint8Array[] = [];
+    while (!this.#closed && !this.#blocked) {
+      const length = frameLength(bytes, at);
+      if (length === undefined) break;
+      if (length > MAX_FRAME_BYTES || length === 0) {
+        // Too long, or a message without its number: OpenSSH closes as well.
+        this.#write(batch);
+        this.close();
+        return bytes.length;
+      }
+      const end = at + LENGTH_BYTES + length;
+      if (end > bytes.length) break;
+      const answer = this.#session.handle(bytes.subarray(at + LENGTH_BYTES, end));
+      at = end;
+      if (answer instanceof Uint8Array) batch.push(answer);
+      else this.#wait(answer);
+    }
+    this.#write(batch);
+    return at;
+  }
+
+  #wait(answer: Promise<Uint8Array>): void {
+    this.#busy = true;
+    answer.then((message) => {
+      this.#busy = false;
+      if (this.#closed) return;
+      this.#write([message]);
+      this.#resume();
+    });
+  }
+
+  /** Writes answers in one piece, each with its length in front: some clients take one read for one answer. */
+  #write(answers: readonly Uint8Array[]): void {
+    if (answers.length === 0 || this.#closed) return;
+    let length = 0;
+    for (const answer of answers) length += LENGTH_BYTES + answer.length;
+    const out = Buffer.allocUnsafe(length);
+    let at = 0;
+    for (const answer of answers) {
+      out.writeUInt32BE(answer.length, at);
+      out.set(answer, at + LENGTH_BYTES);
+      at += LENGTH_BYTES + answer.length;
+    }
+    this.#socket.write(out);
+  }
+
+  /** Puts `chunk` behind what is kept, in memory that fits what it may be. */
+  #append(chunk: Uint8Array): void {
+    const old = this.#run;
+    const kept = old?.bytes.subarray(0, this.#length) ?? nothing;
+    const length = kept.length + chunk.length;
+    const secret = old?.slot !== undefined || holdsSecret(kept, chunk);
+    this.#held.touch(this);
+    if (old === undefined || old.bytes.length < length || secret !== (old.slot !== undefined)) {
+      this.#run = this.#held.take(length, secret, this);
+      this.#run.bytes.set(kept);
+      if (old !== undefined) this.#held.give(old);
+    }
+    this.#run?.bytes.set(chunk, kept.length);
+    this.#length = length;
+  }
+
+  #serveHeld(): void {
+    const run = this.#run;
+    if (run === undefined) return;
+    const done = this.#serve(run.bytes.subarray(0, this.#length));
+    if (this.#closed || done === 0) return;
+    const left = this.#length - done;
+    if (left === 0) {
+      this.#release();
+      return;
+    }
+    run.bytes.copyWithin(0, done, this.#length);
+    run.bytes.fill(0, left, this.#length);
+    this.#length = left;
+  }
+
+  /** An answer went out or the client took some: go on with what waits, then with reading. */
+  #resume(): void {
+    if (this.#closed || this.#blocked) return;
+    try {
+      this.#serveHeld();
+    } catch {
+      this.close();
+      return;
+    }
+    if (this.#closed || this.#blocked) return;
+    if (this.#ended) this.#finish();
+    else this.#socket.resume();
+  }
+
+  /** The client sends no more. A question to a person ends; what was answered still goes out. */
+  #end(): void {
+    this.#ended = true;
+    if (this.#busy) this.#session.close();
+    if (!this.#blocked) this.#finish();
+  }
+
+  #finish(): void {
+    this.#socket.end(() => this.close());
+  }
+}

@@ -1,0 +1,57 @@
+/** What the agent does to its own process before it holds a key: see DESIGN section 4, last point. */
+import inspector from 'node:inspector';
+import { denyCoreFiles, denyTracing, dropGroup, isLinux } from '../native/libc.ts';
+
+export interface Hardening {
+  /** No debugger of the same user, no reading of /proc/PID/mem. */
+  readonly undumpable: boolean;
+  readonly noCoreFiles: boolean;
+}
+
+export class UnsafeProcessError extends Error {}
+
+/**
+ * Makes this process unreadable for others of the same user. SIGUSR1 must have a listener by now, or Node opens its
+ * debugger on it.
+ * @throws UnsafeProcessError where a debugger listens already: it could read every key
+ */
+export function hardenProcess(): Hardening {
+  dropGroup();
+  const undumpable = denyTracing();
+  const noCoreFiles = denyCoreFiles();
+  process.umask(0o077);
+  if (inspector.url() !== undefined)
+    throw new UnsafeProcessError('a debugger listens on this process: it could read every key');
+  if (isLinux && !undumpable) throw new UnsafeProcessError('prctl(PR_SET_DUMPABLE): the system refused');
+  return { undumpable, noCoreFiles };
+}
+
+export interface SignalHandlers {
+  /** SIGTERM, SIGHUP, and SIGINT in the foreground. */
+  readonly end: (signal: 'SIGTERM' | 'SIGHUP' | 'SIGINT') => void;
+  /** SIGUSR1. */
+  readonly dropKeys: () => void;
+  readonly foreground: boolean;
+}
+
+/** The signals as OpenSSH's agent takes them. SIGPIPE is ignored by Node itself. */
+export function handleSignals({ end, dropKeys, foreground }: SignalHandlers): void {
+  process.on('SIGUSR1', dropKeys);
+  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => end(signal));
+  process.on('SIGINT', () => {
+    if (foreground) end('SIGINT');
+  });
+}
+
+/** How often to look whether the parent is still there, in milliseconds. OpenSSH looks every 10 s at least. */
+const PARENT_WATCH_MS = 1000;
+
+/** Calls back once this process has another parent than `pid`: the command that it served has ended. */
+export function watchParent(pid: number, gone: () => void): void {
+  const timer = setInterval(() => {
+    if (process.ppid === pid) return;
+    clearInterval(timer);
+    gone();
+  }, PARENT_WATCH_MS);
+  timer.unref();
+}
