@@ -93,7 +93,9 @@ export async function build(options = {}) {
     // Chunks first: an entry never names a file that isn't there yet.
     const files = result.outputFiles.sort((a, b) => Number(isChunk(b.path)) - Number(isChunk(a.path)));
     for (const file of files) {
-      put(file.path, file.contents);
+      const program = PROGRAMS.find((name) => file.path === join(dist, `${name}.mjs`));
+      // Node 24 and later call the main thread node-MainThread in spite of --title; pgrep and killall look at that name.
+      put(file.path, program ? `process.title = '${program}';\n${file.text}` : file.contents);
       written.add(file.path);
     }
   }

@@ -68,7 +68,10 @@ async function ask(
   if (signal?.aborted) return undefined;
   const program = askpassProgram(env);
   const answer = new Uint8Array(MAX_ANSWER_BYTES);
-  const notStarted = (reason: string): undefined => report(`ssh_askpass: exec(${program}): ${reason}`) as undefined;
+  const notStarted = (reason: string): undefined => {
+    report(`ssh_askpass: exec(${program}): ${reason}`);
+    return undefined;
+  };
   let child: ChildProcess;
   try {
     const childEnv = hint === undefined ? env : { ...env, SSH_ASKPASS_PROMPT: hint };
@@ -78,6 +81,8 @@ async function ask(
   }
   const stop = (): void => {
     child.kill('SIGTERM');
+    // A program that it started may hold the other end.
+    child.stdout?.destroy();
   };
   signal?.addEventListener('abort', stop, { once: true });
   try {
@@ -87,6 +92,7 @@ async function ask(
       answer.set(part, length);
       length += part.length;
       chunk.fill(0);
+      if (length === MAX_ANSWER_BYTES) child.stdout?.destroy();
     });
     const ended = await new Promise<number | Error | null>((resolve) => {
       child.on('error', resolve);

@@ -4,7 +4,10 @@
  */
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
+import { execvp } from '../native/libc.ts';
 import { listenOn } from '../server/listen.ts';
+import { restoreKept } from './environment.ts';
+import type { Output } from './output.ts';
 import type { ServePlan } from './serve.ts';
 
 /** The word before a plan in a detached agent's arguments. */
@@ -45,4 +48,18 @@ export async function startDetached(
 export function leave(code: number): never {
   (process as unknown as { reallyExit(code: number): never }).reallyExit(code);
   throw new Error('unreachable');
+}
+
+const EXEC_FAILED_EXIT = 1;
+
+/** Becomes `command`, with the environment that we were given and the agent's address. */
+export function become(command: readonly string[], path: string, pid: number, output: Output): never {
+  restoreKept(process.env);
+  process.env.SSH_AUTH_SOCK = path;
+  process.env.SSH_AGENT_PID = String(pid);
+  const [file = ''] = command;
+  const error = execvp(file, command);
+  process.kill(pid, 'SIGTERM');
+  output.error(error.message);
+  leave(EXEC_FAILED_EXIT);
 }

@@ -1,5 +1,5 @@
 /**
- * Every word a person sees goes through here. The rules:
+ * Every word a person sees goes through here, but for questions on the terminal itself (passphrase.ts). The rules:
  * - OpenSSH's line comes first, exact and alone, since scripts match it. Results go to standard output, the rest to
  *   standard error; lines end in LF (OpenSSH's log lines in CR LF).
  * - A line that says why, or what to do next, is a hint: only where standard error is a terminal.

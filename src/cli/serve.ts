@@ -11,6 +11,7 @@ import { createControlServer } from '../server/control.ts';
 import { controlSocketPath, listenOn, MAX_SOCKET_PATH } from '../server/listen.ts';
 import { type Hardening, handleSignals, hardenProcess, watchParent } from '../server/process.ts';
 import { type AgentServer, createAgentServer } from '../server/server.ts';
+import type { Status } from './control.ts';
 import { restoreKept } from './environment.ts';
 import { VERSION } from './output.ts';
 
@@ -39,11 +40,7 @@ const LEVELS: Readonly<Record<LogLevel, number>> = { error: 0, info: 1, debug: 2
 const ENDED_EXIT = 2;
 const ACTIVATED_EXIT = 0;
 
-interface Recent {
-  readonly time: string;
-  readonly level: LogLevel;
-  readonly text: string;
-}
+type Recent = Status['recent'][number];
 
 function createLog(plan: ServePlan): { log: Log; recent: Recent[] } {
   const recent: Recent[] = [];
@@ -58,7 +55,13 @@ function createLog(plan: ServePlan): { log: Log; recent: Recent[] } {
   return { log, recent };
 }
 
-function status(plan: ServePlan, agent: Agent, server: AgentServer, hardening: Hardening, recent: readonly Recent[]) {
+function status(
+  plan: ServePlan,
+  agent: Agent,
+  server: AgentServer,
+  hardening: Hardening,
+  recent: Status['recent'],
+): Status {
   return {
     program: plan.program,
     version: VERSION,

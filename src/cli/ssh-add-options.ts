@@ -73,7 +73,9 @@ export function parseOptions(
   env: Readonly<Record<string, string | undefined>>,
   out: Output,
 ): Options | number {
-  const { options, operands } = getopt(argv, LETTERS, LONG_NAMES);
+  // Apple's ssh-add has -A, and there -K was the keychain's until macOS 12; APPLE_SSH_ADD_BEHAVIOR brings that back.
+  const asApple = env.APPLE_SSH_ADD_BEHAVIOR === 'macos';
+  const { options, operands } = getopt(argv, asApple ? `${LETTERS}A` : LETTERS, LONG_NAMES);
   const destinations: string[] = [];
   const hostKeyFiles: string[] = [];
   let tokenProvider: string | undefined;
@@ -149,7 +151,7 @@ export function parseOptions(
         break;
     }
   }
-  if (given.has('K') && env.APPLE_SSH_ADD_BEHAVIOR === 'macos') return noKeychain('-K', out);
+  if (asApple && (given.has('K') || given.has('A'))) return noKeychain(given.has('K') ? '-K' : '-A', out);
   const actions = [lock !== '', list !== '', given.has('D'), given.has('Q')].filter(Boolean);
   if (actions.length > 1) throw new Fatal('Invalid combination of actions');
   let action: Action = 'files';

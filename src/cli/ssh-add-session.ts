@@ -1,11 +1,14 @@
 /** What each action of ssh-add works with: one connection, the options, the words, and how to ask a person. */
 import type { AgentClient } from '../client/client.ts';
+import { AgentError } from '../client/error.ts';
 import type { Constraints, DestinationConstraint } from '../wire/constraints.ts';
 import { errorDetail, errorText } from './errors.ts';
 import { type Output, shown } from './output.ts';
 import type { PublicKeyProblem } from './publicfiles.ts';
 import type { Options } from './ssh-add-options.ts';
 import { fmtTimeframe } from './times.ts';
+
+const REFUSED = 'The agent does not say why. While it is locked it refuses everything; ssh-add -X unlocks it.';
 
 export interface Session {
   readonly agent: AgentClient;
@@ -31,9 +34,10 @@ export function sayBounds({ options, out }: Session, lifetime: number): void {
   if (options.confirm) out.error('The user must confirm each use of the key');
 }
 
-/** A hint with what our own error says beyond OpenSSH's text. */
+/** A hint with what our own error says beyond OpenSSH's text, or where there is no more to know. */
 export function hintAt({ out }: Session, error: unknown): void {
-  const detail = errorDetail(error);
+  const refused = error instanceof AgentError && error.code === 'refused';
+  const detail = refused ? REFUSED : errorDetail(error);
   if (detail !== undefined) out.hint(shown(detail));
 }
 

@@ -4,10 +4,9 @@
  */
 import { homedir, userInfo } from 'node:os';
 import { basename } from 'node:path';
-import { execvp, SystemError, strerror } from '../native/libc.ts';
+import { SystemError, strerror } from '../native/libc.ts';
 import { cleanStaleSockets, ListenError, privateSocketPath, temporarySocketPath } from '../server/listen.ts';
-import { leave, SERVE, startDetached } from './daemon.ts';
-import { restoreKept } from './environment.ts';
+import { become, leave, SERVE, startDetached } from './daemon.ts';
 import { systemErrorText } from './errors.ts';
 import { getopt } from './getopt.ts';
 import { Fatal, standardOutput, VERSION } from './output.ts';
@@ -30,7 +29,6 @@ Examples:
   eval "$(ssh-agent -k)"            end the agent of this shell`;
 const HASHES = ['md5', 'sha1', 'sha256', 'sha384', 'sha512'];
 const USAGE_EXIT = 1;
-const EXEC_FAILED_EXIT = 1;
 const output = standardOutput();
 
 class Usage extends Error {}
@@ -51,6 +49,17 @@ interface Options {
   command: readonly string[];
 }
 
+/**
+ * What -O and -P allow (token libraries, signatures by security keys) is not served at all yet, so their checks are all
+ * there is to do: nothing is allowed that they forbid.
+ */
+function checkOption(value: string, seen: Set<string>): void {
+  if (value === 'no-restrict-websafe' || value === 'allow-remote-pkcs11') return;
+  if (!value.startsWith('websafe-allow=')) throw new Fatal('Unknown -O option');
+  if (seen.has('websafe-allow')) throw new Fatal('websafe-allow already set');
+  seen.add('websafe-allow');
+}
+
 function parse(argv: readonly string[]): Options {
   const options: Options = {
     shell: undefined,
@@ -68,6 +77,7 @@ function parse(argv: readonly string[]): Options {
     command: [],
   };
   const given = getopt(argv, LETTERS, ['help', 'version']);
+  const seen = new Set<string>();
   const shell = (kind: 'csh' | 'sh'): void => {
     if (options.shell !== undefined && options.shell !== kind) throw new Usage();
     options.shell = kind;
@@ -127,10 +137,12 @@ function parse(argv: readonly string[]): Options {
         break;
       }
       case 'O':
+        checkOption(value, seen);
+        break;
       case 'P':
-        throw new Fatal(
-          `-${letter}: smart cards and security keys are not served yet, so nothing would heed this option`,
-        );
+        if (seen.has('P')) throw new Fatal('-P option already specified');
+        seen.add('P');
+        break;
       default:
         throw new Usage();
     }
@@ -208,18 +220,6 @@ async function runForeground(options: Options, env: NodeJS.ProcessEnv, home: str
   output.lines([setLine('SSH_AUTH_SOCK', quoted(path, csh), csh), `echo Agent pid ${process.pid};`]);
 }
 
-/** Becomes `command`, with the environment that we were given and the agent's address. */
-function become(command: readonly string[], path: string, pid: number): never {
-  restoreKept(process.env);
-  process.env.SSH_AUTH_SOCK = path;
-  process.env.SSH_AGENT_PID = String(pid);
-  const [file = ''] = command;
-  const error = execvp(file, command);
-  process.kill(pid, 'SIGTERM');
-  output.error(error.message);
-  leave(EXEC_FAILED_EXIT);
-}
-
 async function run(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number | undefined> {
   const options = parse(argv);
   if (options.help) {
@@ -252,7 +252,7 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<num
   const { path, removeFolder } = socketPath(options, env, home);
   const underCommand = options.command.length > 0 ? { parent: process.pid } : {};
   const { pid } = await startDetached(path, { ...plan, removeFolder, ...underCommand });
-  if (options.command.length > 0) become(options.command, path, pid);
+  if (options.command.length > 0) become(options.command, path, pid, output);
   output.lines([
     setLine('SSH_AUTH_SOCK', quoted(path, csh), csh),
     setLine('SSH_AGENT_PID', String(pid), csh),

@@ -1,5 +1,5 @@
 /**
- * The table of key types: one row says what the rest of the program must know about a name. Below it nobody lists types.
+ * The table of key types: one row says what the rest of the program must know about a name. No other list of types.
  * Types as in keyshapes (OPENSSH.md section 4, RFC 8332 for the names of RSA signatures); no DSA, no Ed448.
  */
 import { SIGN_RSA_SHA2_256, SIGN_RSA_SHA2_512 } from '../wire/requests.ts';

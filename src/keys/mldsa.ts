@@ -1,6 +1,6 @@
 /**
  * Verification of ssh-mldsa44-ed25519@openssh.com (OpenSSH 10.4, ssh-mldsa-eddsa.c): two signatures over one message
- * representative, ML-DSA-44 (FIPS 204) with a label as its context, and Ed25519; both must hold. The hash is SHA-512 and
+ * representative, ML-DSA-44 (FIPS 204) with a label as its context, and Ed25519; both must hold. The hash is SHA-512,
  * the application context empty, as SSH has them; other composites of draft-ietf-lamps-pq-composite-sigs are not here.
  *
  * ML-DSA is node:crypto's where Node has it with contexts (24.8 and later), else @noble/post-quantum, which costs a
@@ -83,8 +83,8 @@ export function loadMldsa(): Promise<void> {
 const typeBytes = utf8('ssh-mldsa44-ed25519');
 
 /**
- * Whether `blob` (a public key, a certificate, or a message that holds one) may need ML-DSA: whoever is about to parse or
- * verify with such bytes awaits loadMldsa() first. Cheap, and true rather too often than not often enough.
+ * Whether `blob` (a public key, a certificate, or a message that holds one) may need ML-DSA: whoever is about to parse
+ * or verify with such bytes awaits loadMldsa() first. Cheap, and true rather too often than not often enough.
  */
 export function needsMldsa(blob: Uint8Array): boolean {
   const first = typeBytes[0] as number;

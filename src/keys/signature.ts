@@ -154,7 +154,8 @@ export function verifySignature(key: PublicKey, data: Uint8Array, signature: Uin
     return verifyBlob(key, data, signature);
   } catch (error) {
     if (error instanceof KeyError) throw error;
-    // Else it is a WireError, or OpenSSL's: node:crypto throws where OpenSSL fails for another reason than a wrong signature; none of them makes it right.
+    // A WireError, or node:crypto's, which throws where OpenSSL fails for another reason than a wrong signature: no
+    // failure makes a signature right.
     return false;
   }
 }

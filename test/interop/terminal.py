@@ -1,7 +1,7 @@
 """Runs a command on a terminal of its own and plays a person.
 
-Standard input is JSON: {"argv": [...], "env": {...}, "steps": [[wait_for, send], ...]}. A step waits for new output that
-ends with wait_for, notes whether the terminal echoes, and types `send`; "signal:NAME" sends the program that signal
+Standard input is JSON: {"argv": [...], "env": {...}, "steps": [[wait_for, send], ...]}. A step waits for wait_for in
+what was not matched yet, notes whether the terminal echoes, and types `send`; "signal:NAME" sends the program that signal
 instead. Standard output is JSON: {"output", "status", "signal", "echo": [...], "echo_after"}.
 """
 
@@ -48,7 +48,7 @@ for wait_for, send in job["steps"]:
     while wait_for.encode() not in output[seen:]:
         if not more():
             sys.exit(f"ended before {wait_for!r}: {output!r}")
-    seen = len(output)
+    seen = output.index(wait_for.encode(), seen) + len(wait_for.encode())
     echo.append(echoes())
     if send.startswith("signal:"):
         os.kill(pid, getattr(signal, send[7:]))

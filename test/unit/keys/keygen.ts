@@ -1,4 +1,4 @@
-/** What the tests of public keys share: keys made by the system's ssh-keygen, and bytes put together without our writer. */
+/** What the tests of public keys share: keys made by ssh-keygen, and bytes put together without our writer. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -308,7 +308,7 @@ describe('for any constraints and any bindings', () => {
           expect(loginFitsBindings(signed.kind === 'login' ? signed : expect.unreachable(), bindings).ok).toBe(true);
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 
@@ -321,7 +321,7 @@ describe('for any constraints and any bindings', () => {
           if (permitted(constraints(...some), bindings, user, NOW).ok)
             expect(permitted(constraints(...some, ...others), bindings, user, NOW).ok).toBe(true);
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 
