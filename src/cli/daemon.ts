@@ -1,45 +1,85 @@
 /**
  * Starting the agent as a process of its own. Node cannot fork: the socket is bound here, and a fresh process listens on
- * the inherited descriptor, so whoever connects at once waits in the backlog and nobody has to poll.
+ * the inherited descriptor, so whoever connects at once waits in the backlog. The starter waits until the agent serves:
+ * before that a signal would end it with its socket left behind, and a failure would be told to nobody.
  */
 import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync, unlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
+import type { Readable } from 'node:stream';
 import { execvp } from '../native/libc.ts';
 import { listenOn } from '../server/listen.ts';
 import { restoreKept } from './environment.ts';
 import type { Output } from './output.ts';
-import type { ServePlan } from './serve.ts';
+import { SERVING, type ServePlan } from './serve.ts';
 
 /** The word before a plan in a detached agent's arguments. */
 export const SERVE = '--serve';
 const LISTENING_FD = 3;
+/** Where the agent tells that it serves, or why it does not. */
+const STARTER_FD = 4;
+const O_CLOEXEC = 0o2000000;
 
 export interface Started {
   readonly pid: number;
   readonly path: string;
 }
 
+/** Descriptors that a process started now would inherit beyond the first three, from whoever started us. Linux only. */
+function strangers(): readonly number[] {
+  try {
+    return readdirSync('/proc/self/fd')
+      .map(Number)
+      .filter((fd) => fd > 2 && !isClosedOnExec(fd));
+  } catch {
+    return [];
+  }
+}
+
+function isClosedOnExec(fd: number): boolean {
+  try {
+    const flags = /^flags:\s*([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1] ?? '0';
+    return (Number.parseInt(flags, 8) & O_CLOEXEC) !== 0;
+  } catch {
+    // The descriptor that read the folder, closed by now.
+    return true;
+  }
+}
+
+async function told(stream: Readable): Promise<string> {
+  let text = '';
+  stream.setEncoding('utf8');
+  for await (const part of stream) text += part;
+  return text;
+}
+
 /**
  * Binds `path` and starts an agent on it. The caller must leave by process.reallyExit or become another program: an
  * ordinary end would close the listening socket and with it remove its file.
- * @throws ListenError, Error with the system's code
+ * @returns when the agent serves
+ * @throws ListenError, Error with the system's code, Error with the agent's own words where it could not serve
  */
 export async function startDetached(
   path: string,
-  plan: Omit<ServePlan, 'path' | 'fd' | 'foreground'>,
+  plan: Omit<ServePlan, 'path' | 'fd' | 'foreground' | 'starter' | 'strangers'>,
 ): Promise<Started> {
   const server = createServer();
   await listenOn(server, path);
   const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
-  const full: ServePlan = { ...plan, path, fd: LISTENING_FD, foreground: false };
+  const full: ServePlan = { ...plan, path, fd: LISTENING_FD, foreground: false, starter: STARTER_FD, strangers: strangers() };
   const [script] = process.argv.slice(1);
   const child = spawn(process.execPath, [...process.execArgv, script as string, SERVE, JSON.stringify(full)], {
     detached: true,
     cwd: '/',
-    stdio: ['ignore', 'ignore', 'ignore', fd],
+    stdio: ['ignore', 'ignore', 'ignore', fd, 'pipe'],
   });
   const { pid } = child;
-  if (pid === undefined) throw new Error('the agent could not be started');
+  const failed = new Promise<string>((resolve) => child.once('error', ({ message }) => resolve(message)));
+  const answer = await Promise.race([failed, told(child.stdio[STARTER_FD] as Readable)]);
+  if (pid === undefined || answer !== SERVING) {
+    unlinkSync(path);
+    throw new Error(answer === '' ? 'the agent ended before it could serve' : answer);
+  }
   child.unref();
   return { pid, path };
 }

@@ -2,13 +2,13 @@
  * The agent's own process, in the foreground or detached: hardens itself, listens, and stays until a signal or the end of
  * the command that it was started for.
  */
-import { rmdirSync, unlinkSync } from 'node:fs';
+import { closeSync, rmdirSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Agent, createAgent } from '../agent/agent.ts';
 import type { Log, LogLevel } from '../agent/ports.ts';
 import { askConfirm } from '../backends/askpass.ts';
 import { createControlServer } from '../server/control.ts';
-import { controlSocketPath, listenOn, MAX_SOCKET_PATH } from '../server/listen.ts';
+import { controlSocketPath, listenOn, listenOnDescriptor, MAX_SOCKET_PATH } from '../server/listen.ts';
 import { type Hardening, handleSignals, hardenProcess, watchParent } from '../server/process.ts';
 import { type AgentServer, createAgentServer } from '../server/server.ts';
 import type { Status } from './control.ts';
@@ -31,10 +31,19 @@ export interface ServePlan {
   readonly fingerprintHash?: string;
   /** End when this process is no longer our parent. */
   readonly parent?: number;
+  /** Descriptors of the starter's surroundings that a daemon must not keep open. */
+  readonly strangers?: readonly number[];
+  /** A descriptor on which the starter waits for SERVING, or for the words why not. */
+  readonly starter?: number;
 }
+
+/** What a detached agent tells its starter once clients are served and signals handled. */
+export const SERVING = 'serving';
 
 /** Lines that `latchkey status` shows of what the agent said last. */
 const MAX_RECENT = 200;
+/** Connections that it shows, the latest of them: each means looking at its ancestors. `sessions` counts all. */
+const MAX_SHOWN_CONNECTIONS = 128;
 const LEVELS: Readonly<Record<LogLevel, number>> = { error: 0, info: 1, debug: 2 };
 /** As OpenSSH: ended by a signal or with its command; ended under socket activation. */
 const ENDED_EXIT = 2;
@@ -73,11 +82,10 @@ function status(
     ...agent.status(),
     signing: 'libcrypto',
     process: hardening,
-    connections: server.peers().map((peer) => ({
-      uid: peer?.uid ?? null,
-      pid: peer?.pid ?? null,
-      processes: peer?.processes() ?? [],
-    })),
+    connections: server
+      .peers()
+      .slice(-MAX_SHOWN_CONNECTIONS)
+      .map((peer) => ({ uid: peer?.uid ?? null, pid: peer?.pid ?? null, processes: peer?.processes() ?? [] })),
     recent,
   };
 }
@@ -93,10 +101,28 @@ function remove(path: string | undefined): void {
 
 /**
  * Runs the agent. @returns when it listens; the process then lives until it is told to end
- * @throws UnsafeProcessError, ListenError, KeyError, Error with the system's code
+ * @throws UnsafeProcessError, ListenError, KeyError, Error with the system's code; also where the starter is gone, since
+ * then nobody will learn of this agent
  */
 export async function serve(plan: ServePlan): Promise<void> {
+  const { starter } = plan;
+  if (starter === undefined) return start(plan);
+  const tell = (text: string): void => {
+    writeSync(starter, text);
+    closeSync(starter);
+  };
+  try {
+    await start(plan);
+  } catch (error) {
+    tell(error instanceof Error ? error.message : 'unknown error');
+    throw error;
+  }
+  tell(SERVING);
+}
+
+async function start(plan: ServePlan): Promise<void> {
   const hardening = hardenProcess();
+  for (const fd of plan.strangers ?? []) closeSync(fd);
   process.title = plan.program;
   const { log, recent } = createLog(plan);
   // Asked programs get the environment that the agent was started with, as it was before our launcher.
@@ -136,7 +162,7 @@ export async function serve(plan: ServePlan): Promise<void> {
   });
   if (plan.parent !== undefined) watchParent(plan.parent, () => end('the command has ended', ENDED_EXIT));
 
-  if (plan.fd !== undefined) server.listen({ fd: plan.fd });
+  if (plan.fd !== undefined) await listenOnDescriptor(server, plan.fd);
   else if (plan.path !== undefined) await listenOn(server, plan.path);
   server.on('error', (error) => log('error', `listening: ${error.message}`));
 

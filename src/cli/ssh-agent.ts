@@ -3,7 +3,6 @@
  * standard error end in LF, a dead socket at -a is replaced, and paths are quoted so that every shell reads them right.
  */
 import { homedir, userInfo } from 'node:os';
-import { basename } from 'node:path';
 import { SystemError, strerror } from '../native/libc.ts';
 import { cleanStaleSockets, ListenError, privateSocketPath, temporarySocketPath } from '../server/listen.ts';
 import { become, leave, SERVE, startDetached } from './daemon.ts';
@@ -220,8 +219,7 @@ async function runForeground(options: Options, env: NodeJS.ProcessEnv, home: str
   output.lines([setLine('SSH_AUTH_SOCK', quoted(path, csh), csh), `echo Agent pid ${process.pid};`]);
 }
 
-async function run(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number | undefined> {
-  const options = parse(argv);
+async function run(options: Options, env: NodeJS.ProcessEnv): Promise<number | undefined> {
   if (options.help) {
     output.lines([USAGE, EXAMPLES]);
     return 0;
@@ -273,7 +271,7 @@ function report(error: unknown, path: string | undefined): number {
   }
   if (error instanceof ListenError) {
     output.error(
-      error.message.startsWith('path ')
+      path !== undefined
         ? `unix_listener: ${error.message}`
         : `main: Couldn't prepare agent socket: ${error.message}`,
     );
@@ -288,11 +286,16 @@ function report(error: unknown, path: string | undefined): number {
 
 /** Runs ssh-agent; sets the exit code, or leaves, or becomes the command. */
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {
+  let path: string | undefined;
   try {
-    if (argv[0] === SERVE) await serve(JSON.parse(argv[1] ?? '') as ServePlan);
-    else process.exitCode = (await run(argv, env)) ?? 0;
+    if (argv[0] === SERVE) {
+      await serve(JSON.parse(argv[1] ?? '') as ServePlan);
+      return;
+    }
+    const options = parse(argv);
+    path = options.temporary ? undefined : options.path;
+    process.exitCode = (await run(options, env)) ?? 0;
   } catch (error) {
-    const at = argv.indexOf('-a');
-    leave(report(error, at < 0 ? undefined : basename(argv[at + 1] ?? '') === '' ? '' : argv[at + 1]));
+    leave(report(error, path));
   }
 }

@@ -1,9 +1,8 @@
 /**
- * The agent protocol from the asking side (RFC 9987), over any duplex stream: one method for each request. Requests may
+ * The agent protocol from the asking side (RFC 9987), over any stream of bytes: one method for each request. Requests may
  * be sent before earlier ones are answered; answers come in order, so the first one that waits gets the next one.
  * There is no time limit: an agent may be waiting for a person.
  */
-import type { Duplex } from 'node:stream';
 import { copy } from '../wire/bytes.ts';
 import { type Constraints, noConstraints } from '../wire/constraints.ts';
 import { decodeQueryNames, encodeSessionBind, QUERY, SESSION_BIND, type SessionBind } from '../wire/extensions.ts';
@@ -36,6 +35,16 @@ export interface AgentClient {
   bind(bind: SessionBind): Promise<void>;
   /** Ends the connection; what still waits for an answer is rejected. */
   close(): void;
+}
+
+/** What a client needs of the stream that it talks over; node:net's sockets and node:stream's duplexes have it. */
+export interface ByteStream {
+  on(event: 'data', listener: (chunk: Uint8Array) => void): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  on(event: 'end' | 'close', listener: () => void): unknown;
+  /** Calls `done` when `bytes` is no longer needed, also where it could not be sent. */
+  write(bytes: Uint8Array, done: () => void): unknown;
+  destroy(): unknown;
 }
 
 interface Waiting {
@@ -77,11 +86,11 @@ class FrameReader {
 }
 
 class StreamClient implements AgentClient {
-  readonly #stream: Duplex;
+  readonly #stream: ByteStream;
   readonly #waiting: Waiting[] = [];
   #failure: AgentError | undefined;
 
-  constructor(stream: Duplex) {
+  constructor(stream: ByteStream) {
     this.#stream = stream;
     const frames = new FrameReader();
     stream.on('data', (chunk: Uint8Array) => {
@@ -217,6 +226,6 @@ class StreamClient implements AgentClient {
 }
 
 /** A client over `stream`, which is its own from now on: it reads it, and destroys it when it fails or is closed. */
-export function createAgentClient(stream: Duplex): AgentClient {
+export function createAgentClient(stream: ByteStream): AgentClient {
   return new StreamClient(stream);
 }

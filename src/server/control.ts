@@ -26,30 +26,50 @@ function answer(line: string, commands: ReadonlyMap<string, ControlCommand>): un
   if (version !== CONTROL_VERSION) return failed(`version ${CONTROL_VERSION} is served`);
   const found = typeof command === 'string' ? commands.get(command) : undefined;
   if (found === undefined) return failed('no such command');
-  return { version: CONTROL_VERSION, ok: true, result: found() };
+  try {
+    return { version: CONTROL_VERSION, ok: true, result: found() };
+  } catch (error) {
+    return failed(`internal error ${error instanceof Error ? error.name : ''}`);
+  }
 }
 
 function serve(socket: Socket, commands: ReadonlyMap<string, ControlCommand>): void {
   let pending = '';
-  socket.setEncoding('utf8');
-  socket.on('error', () => socket.destroy());
-  socket.on('data', (chunk: string) => {
-    pending += chunk;
-    for (let end = pending.indexOf('\n'); end >= 0; end = pending.indexOf('\n')) {
+  const work = (): void => {
+    // An answer is far longer than its question: whoever does not read gets no more of them.
+    for (let end = pending.indexOf('\n'); end >= 0 && !socket.writableNeedDrain; end = pending.indexOf('\n')) {
       const line = pending.slice(0, end);
       pending = pending.slice(end + 1);
       socket.write(`${JSON.stringify(answer(line, commands))}\n`);
     }
-    if (pending.length > MAX_CONTROL_REQUEST_BYTES) socket.destroy();
+    if (socket.writableNeedDrain) socket.pause();
+    else if (pending.length > MAX_CONTROL_REQUEST_BYTES) socket.destroy();
+    else socket.resume();
+  };
+  socket.setEncoding('utf8');
+  socket.on('error', () => socket.destroy());
+  socket.on('drain', work);
+  socket.on('data', (chunk: string) => {
+    pending += chunk;
+    work();
   });
+}
+
+function isOurs(socket: Socket): boolean {
+  const handle = (socket as unknown as { _handle: { fd: number } | null })._handle;
+  if (handle === null) return false;
+  try {
+    const { uid } = peerCredentials(handle.fd);
+    return uid === 0 || uid === process.geteuid?.();
+  } catch {
+    return false;
+  }
 }
 
 /** A server that is not listening yet. */
 export function createControlServer(commands: ReadonlyMap<string, ControlCommand>): Server {
   const server = createServer((socket) => {
-    const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
-    const { uid } = peerCredentials(fd);
-    if (uid === 0 || uid === process.geteuid?.()) serve(socket, commands);
+    if (isOurs(socket)) serve(socket, commands);
     else socket.destroy();
   });
   server.maxConnections = MAX_CONTROL_CONNECTIONS;

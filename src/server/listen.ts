@@ -3,9 +3,9 @@
  * and the cleaning of sockets whose agent is gone.
  */
 import { createHash, randomInt } from 'node:crypto';
-import { lstatSync, mkdirSync, readdirSync, unlinkSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
-import { hostname } from 'node:os';
+import { constants, hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 
 /** sockaddr_un's room for a path, without its NUL. */
@@ -126,12 +126,30 @@ async function removeDead(path: string): Promise<boolean> {
   }
 }
 
+/** Takes over a descriptor that listens already. @throws ListenError */
+export function listenOnDescriptor(server: Server, fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (cause: Error): void =>
+      reject(new ListenError(`descriptor ${fd} is no listening socket`, { cause }));
+    server.once('error', failed);
+    server.listen({ fd }, () => {
+      server.off('error', failed);
+      resolve();
+    });
+  });
+}
+
 function bind(server: Server, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const before = process.umask(0o177);
-    server.once('error', reject);
+    const failed = (error: NodeJS.ErrnoException): void => {
+      // libuv says EACCES for a folder that is missing, to be the same on Windows.
+      const missing = error.code === 'EACCES' && !existsSync(dirname(path));
+      reject(missing ? Object.assign(error, { code: 'ENOENT', errno: -constants.errno.ENOENT }) : error);
+    };
+    server.once('error', failed);
     server.listen({ path, backlog: BACKLOG }, () => {
-      server.off('error', reject);
+      server.off('error', failed);
       resolve();
     });
     process.umask(before);
@@ -145,6 +163,7 @@ function bind(server: Server, path: string): Promise<void> {
 export async function listenOn(server: Server, path: string): Promise<void> {
   if (Buffer.byteLength(path) > MAX_SOCKET_PATH)
     throw new ListenError(`path "${path}" too long for Unix domain socket`);
+  if (path === '') throw new ListenError('cannot bind to path : No such file or directory');
   try {
     await bind(server, path);
   } catch (error) {
