@@ -5,13 +5,13 @@
 latchkey_home=@HOME@
 latchkey_node=@NODE@
 
-latchkey_main=$latchkey_home/dist/@NAME@.mjs
+latchkey_main=$latchkey_home/dist/@NAME@.cjs
 if [ -z "$latchkey_home" ] || ! [ "$0" -ef "$latchkey_home/bin/@NAME@" ]; then
   # Not where it was built: moved, copied or installed. The folder beside the real file comes first.
   case $0 in */*) latchkey_self=$0 ;; *) latchkey_self=./$0 ;; esac
   latchkey_self=$(PATH=/usr/bin:/bin && readlink -f -- "$latchkey_self")
   latchkey_self=${latchkey_self%/*}
-  if [ -f "${latchkey_self%/*}/dist/@NAME@.mjs" ]; then latchkey_main=${latchkey_self%/*}/dist/@NAME@.mjs; fi
+  if [ -f "${latchkey_self%/*}/dist/@NAME@.cjs" ]; then latchkey_main=${latchkey_self%/*}/dist/@NAME@.cjs; fi
 fi
 if ! [ -f "$latchkey_main" ]; then
   echo "@NAME@: $latchkey_main is missing: run \"npm run build\" in Latchkey's folder" >&2

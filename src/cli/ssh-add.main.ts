@@ -1,4 +1,6 @@
 /** The program ssh-add. */
 import { main } from './ssh-add.ts';
 
-process.exitCode = await main(process.argv.slice(2), process.env);
+main(process.argv.slice(2), process.env).then((code) => {
+  process.exitCode = code;
+});

@@ -25,8 +25,8 @@ const marker = join(base, 'marker');
 const program = join(home, 'bin/ssh-agent');
 
 const PROBE = `
-import { readFileSync } from 'node:fs';
-import { restoreKept } from './environment.mjs';
+const { readFileSync } = require('node:fs');
+const { restoreKept } = require('./environment.cjs');
 if (process.argv[2] === 'wait') { console.log(process.pid); setInterval(() => {}, 1000); }
 else {
   const own = { ...process.env };
@@ -71,9 +71,9 @@ beforeAll(async () => {
   const esbuild = await import('esbuild');
   mkdirSync(join(home, 'bin'), { recursive: true });
   mkdirSync(join(home, 'dist'));
-  writeFileSync(join(home, 'dist/ssh-agent.mjs'), PROBE);
+  writeFileSync(join(home, 'dist/ssh-agent.cjs'), PROBE);
   const source = join(import.meta.dirname, '../../../src/cli/environment.ts');
-  await esbuild.build({ entryPoints: [source], format: 'esm', outfile: join(home, 'dist/environment.mjs') });
+  await esbuild.build({ entryPoints: [source], format: 'cjs', outfile: join(home, 'dist/environment.cjs') });
   install(process.execPath);
 });
 
@@ -85,7 +85,7 @@ it('hands its arguments on as they are', () => {
 });
 
 it('works with an empty environment, and with an empty PATH', () => {
-  expect(seen(program).file).toBe(join(home, 'dist/ssh-agent.mjs'));
+  expect(seen(program).file).toBe(join(home, 'dist/ssh-agent.cjs'));
   expect(seen(program, ['cmd'], { PATH: '' }).restored).toEqual({ PATH: '' });
 });
 
@@ -95,7 +95,7 @@ it('is found through a symbolic link, a link to a link, a linked folder, and fro
   symlinkSync(program, join(links, 'one'));
   symlinkSync('one', join(links, 'two'));
   symlinkSync(join(home, 'bin'), join(base, 'linked'));
-  const file = join(home, 'dist/ssh-agent.mjs');
+  const file = join(home, 'dist/ssh-agent.cjs');
   expect(seen(join(links, 'one')).file).toBe(file);
   expect(seen(join(links, 'two')).file).toBe(file);
   expect(seen(join(base, 'linked/ssh-agent')).file).toBe(file);
@@ -109,14 +109,14 @@ it('works after its folder was moved, also through a link, and as a copy elsewhe
   const moved = join(base, 'moved');
   mkdirSync(join(moved, 'bin'), { recursive: true });
   mkdirSync(join(moved, 'dist'));
-  for (const file of ['bin/ssh-agent', 'dist/ssh-agent.mjs', 'dist/environment.mjs']) {
+  for (const file of ['bin/ssh-agent', 'dist/ssh-agent.cjs', 'dist/environment.cjs']) {
     copyFileSync(join(home, file), join(moved, file));
   }
   symlinkSync(join(moved, 'bin/ssh-agent'), join(base, 'to-moved'));
-  expect(seen(join(moved, 'bin/ssh-agent')).file).toBe(join(moved, 'dist/ssh-agent.mjs'));
-  expect(seen(join(base, 'to-moved'), [], { PATH: '' }).file).toBe(join(moved, 'dist/ssh-agent.mjs'));
+  expect(seen(join(moved, 'bin/ssh-agent')).file).toBe(join(moved, 'dist/ssh-agent.cjs'));
+  expect(seen(join(base, 'to-moved'), [], { PATH: '' }).file).toBe(join(moved, 'dist/ssh-agent.cjs'));
   copyFileSync(program, join(base, 'a-copy'));
-  expect(seen(join(base, 'a-copy')).file).toBe(join(home, 'dist/ssh-agent.mjs'));
+  expect(seen(join(base, 'a-copy')).file).toBe(join(home, 'dist/ssh-agent.cjs'));
 });
 
 it('lets nothing of the environment into Node: no preload, no debugger, no debug output', () => {
@@ -195,7 +195,7 @@ it('takes the node of PATH where the recorded one is gone, and says what to inst
     const path = join(base, 'path');
     mkdirSync(path);
     symlinkSync(process.execPath, join(path, 'node'));
-    expect(seen(program, [], { PATH: path }).file).toBe(join(home, 'dist/ssh-agent.mjs'));
+    expect(seen(program, [], { PATH: path }).file).toBe(join(home, 'dist/ssh-agent.cjs'));
     for (const env of [{ PATH: '' }, { PATH: base }]) {
       const { status, stdout, stderr } = run(program, ['-l'], env);
       expect({ status, stdout }).toEqual({ status: 127, stdout: '' });
