@@ -24,6 +24,9 @@ import { parseArgs } from 'node:util';
 import { ensureDependencies, root } from './setup.mjs';
 
 const PROGRAMS = ['ssh-agent', 'ssh-add', 'latchkey'];
+/** Programs that only we start: no launcher. */
+const HELPERS = ['pkcs11-helper'];
+const ALL = [...PROGRAMS, ...HELPERS];
 const DOORS = {
   index: 'src/index.ts',
   client: 'src/client/index.ts',
@@ -58,7 +61,7 @@ export async function build(options = {}) {
   const out = resolve(options.out ?? root);
   const dist = join(out, 'dist');
   const node = options.portable ? '' : resolve(options.node ?? process.execPath);
-  const entries = [...PROGRAMS.map((name) => `src/cli/${name}.main.ts`), ...Object.values(DOORS)];
+  const entries = [...ALL.map((name) => `src/cli/${name}.main.ts`), ...Object.values(DOORS)];
   const missing = entries.filter((entry) => !existsSync(join(root, entry)));
   const fatal = missing.filter((entry) => !NOT_YET.has(entry));
   if (fatal.length > 0) throw new Error(`these entries are missing: ${fatal.join(', ')}`);
@@ -96,7 +99,7 @@ export async function build(options = {}) {
   // same one behind each.
   const program = { ...common, splitting: false, format: 'cjs', outExtension: { '.js': '.cjs' }, plugins: [apart] };
   const builds = [
-    ...PROGRAMS.map((name) => ({ ...program, entryPoints: { [name]: `src/cli/${name}.main.ts` } })),
+    ...ALL.map((name) => ({ ...program, entryPoints: { [name]: `src/cli/${name}.main.ts` } })),
     { ...common, entryPoints: DOORS },
     { ...common, splitting: false, entryPoints: VENDORED, entryNames: 'vendor/[name]' },
   ];
@@ -111,7 +114,7 @@ export async function build(options = {}) {
     // Chunks first: an entry never names a file that isn't there yet.
     const files = result.outputFiles.sort((a, b) => Number(isChunk(b.path)) - Number(isChunk(a.path)));
     for (const file of files) {
-      const named = PROGRAMS.find((name) => file.path === join(dist, `${name}.cjs`));
+      const named = ALL.find((name) => file.path === join(dist, `${name}.cjs`));
       // Node 24 and later call the main thread node-MainThread in spite of --title; pgrep and killall look at that name.
       put(file.path, named ? `process.title = '${named}';\n${file.text}` : file.contents);
       written.add(file.path);
@@ -156,7 +159,7 @@ function fingerprint(out, node) {
 }
 
 function complete(out, missing) {
-  const programs = PROGRAMS.filter((name) => !missing.includes(`src/cli/${name}.main.ts`));
+  const programs = ALL.filter((name) => !missing.includes(`src/cli/${name}.main.ts`));
   const doors = Object.keys(DOORS).filter((name) => !missing.includes(DOORS[name]));
   const files = [...programs.map((name) => `${name}.cjs`), ...doors.map((name) => `${name}.mjs`)].map((name) =>
     join(out, 'dist', name),

@@ -113,16 +113,27 @@ export class Agent {
       log('error', `refused without asking: ${MAX_WAITING_QUESTIONS} questions wait for an answer already`);
       return false;
     }
-    const timeout = new AbortController();
-    const cancel = clock.after(QUESTION_MS, () => timeout.abort());
+    // A port that goes on thinking after its question was withdrawn must hold up nobody, and its answer no longer counts.
+    const withdrawn = new AbortController();
+    const withdraw = (): void => withdrawn.abort();
+    const cancel = clock.after(QUESTION_MS, withdraw);
+    hangUp.addEventListener('abort', withdraw, { once: true });
+    if (hangUp.aborted) withdraw();
+    const { signal } = withdrawn;
+    const ended = new Promise<false>((resolve) => {
+      if (signal.aborted) resolve(false);
+      else signal.addEventListener('abort', () => resolve(false), { once: true });
+    });
     this.#waitingQuestions++;
     try {
-      return await confirm.confirm(question, AbortSignal.any([hangUp, timeout.signal]));
+      const yes = await Promise.race([confirm.confirm(question, signal), ended]);
+      return yes && !signal.aborted;
     } catch (error) {
       log('error', `asking failed: ${error instanceof Error ? error.name : 'unknown error'}`);
       return false;
     } finally {
       cancel();
+      hangUp.removeEventListener('abort', withdraw);
       this.#waitingQuestions--;
     }
   }

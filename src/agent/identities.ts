@@ -7,8 +7,8 @@ import type { Entry } from '../store/entry.ts';
 import type { Request } from '../wire/requests.ts';
 import { encodeResponse, type Identity } from '../wire/responses.ts';
 import { visible } from '../wire/visible.ts';
+import { success } from './answers.ts';
 import type { Session } from './session.ts';
-import { success } from './session.ts';
 
 function isVisible(session: Session, entry: Entry): boolean {
   if (entry.destinations === undefined) return true;

@@ -9,26 +9,13 @@ import { loadMldsaSigner } from '../keys/mldsasigner.ts';
 import { type Bindings, bindRequest, noBindings } from '../policy/bindings.ts';
 import type { Peer } from '../policy/facts.ts';
 import { WireError } from '../wire/error.ts';
-import { encodeQueryNames, QUERY, SESSION_BIND } from '../wire/extensions.ts';
+import { QUERY, SESSION_BIND } from '../wire/extensions.ts';
 import { decodeRequest, REQUEST_NUMBERS, type Request } from '../wire/requests.ts';
-import { encodeResponse } from '../wire/responses.ts';
 import { visible } from '../wire/visible.ts';
 import type { Agent } from './agent.ts';
+import { type Answer, extensionFailure, failure, noIdentities, served, success } from './answers.ts';
 import { addKey, listKeys, removeKey } from './identities.ts';
 import { signData } from './sign.ts';
-
-/** A whole message, without its length field. */
-export type Answer = Uint8Array | Promise<Uint8Array>;
-
-export const failure: Uint8Array = encodeResponse({ kind: 'failure' });
-export const success: Uint8Array = encodeResponse({ kind: 'success' });
-const extensionFailure: Uint8Array = encodeResponse({ kind: 'extensionFailure' });
-const noIdentities: Uint8Array = encodeResponse({ kind: 'identities', identities: [] });
-const served: Uint8Array = encodeResponse({
-  kind: 'extensionResponse',
-  name: QUERY,
-  body: encodeQueryNames([SESSION_BIND]),
-});
 
 /**
  * What a locked agent does with each request. A binding only says where a connection goes and has to be known later

@@ -7,7 +7,8 @@ import type { Request } from '../wire/requests.ts';
 import { encodeResponse } from '../wire/responses.ts';
 import { classify } from '../wire/signeddata.ts';
 import { visible } from '../wire/visible.ts';
-import type { Answer, Session } from './session.ts';
+import type { Answer } from './answers.ts';
+import type { Session } from './session.ts';
 
 type SignRequest = Extract<Request, { kind: 'sign' }>;
 
@@ -41,9 +42,13 @@ export function signData(session: Session, { blob, data, flags }: SignRequest): 
 function signWith(session: Session, entry: Entry, data: Uint8Array, flags: number): Answer {
   const signature = entry.signer.sign(data, flags);
   if (signature instanceof Uint8Array) return encodeResponse({ kind: 'signature', signature });
+  const { agent } = session;
   return signature.then((made) => {
-    // The agent may have been locked, or the key removed, while another thread was signing.
-    if (session.agent.lock.locked || !session.agent.keyring.has(entry)) return session.refuse('sign: the key is gone');
+    // The agent may have been locked, or the key removed, while another thread was signing. One that was added again
+    // meanwhile is not gone: it was permitted when it was asked for, as with an agent that does one thing at a time.
+    agent.expire();
+    if (agent.lock.locked || agent.keyring.find(entry.signer.publicKey.blob) === undefined)
+      return session.refuse('sign: the key is gone');
     return encodeResponse({ kind: 'signature', signature: made });
   });
 }

@@ -4,8 +4,9 @@
  * before that a signal would end it with its socket left behind, and a failure would be told to nobody.
  */
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync, unlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, rmdirSync, unlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
 import { execvp } from '../native/libc.ts';
 import { listenOn } from '../server/listen.ts';
@@ -66,7 +67,14 @@ export async function startDetached(
   const server = createServer();
   await listenOn(server, path);
   const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
-  const full: ServePlan = { ...plan, path, fd: LISTENING_FD, foreground: false, starter: STARTER_FD, strangers: strangers() };
+  const full: ServePlan = {
+    ...plan,
+    path,
+    fd: LISTENING_FD,
+    foreground: false,
+    starter: STARTER_FD,
+    strangers: strangers(),
+  };
   const [script] = process.argv.slice(1);
   const child = spawn(process.execPath, [...process.execArgv, script as string, SERVE, JSON.stringify(full)], {
     detached: true,
@@ -78,6 +86,7 @@ export async function startDetached(
   const answer = await Promise.race([failed, told(child.stdio[STARTER_FD] as Readable)]);
   if (pid === undefined || answer !== SERVING) {
     unlinkSync(path);
+    if (plan.removeFolder) rmdirSync(dirname(path));
     throw new Error(answer === '' ? 'the agent ended before it could serve' : answer);
   }
   child.unref();

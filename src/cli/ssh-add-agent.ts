@@ -147,10 +147,3 @@ export async function token(session: Session, provider: string): Promise<boolean
     pin.fill(0);
   }
 }
-
-/** -K. The program that talks to security keys is not there yet, so no PIN is asked for in vain. */
-export function resident({ out }: Session): boolean {
-  out.error('Unable to load resident keys: requested feature not supported');
-  out.hint('This build cannot talk to security keys yet. `ssh-keygen -K` saves their keys as files.');
-  return false;
-}

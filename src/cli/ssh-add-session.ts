@@ -17,6 +17,8 @@ export interface Session {
   readonly destinations: readonly DestinationConstraint[];
   /** The answer, for the caller to wipe; empty where there is none. */
   readonly ask: (prompt: string) => Promise<Uint8Array>;
+  /** The environment of programs that we start. */
+  readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 /** The constraints that the command line asks for, with `lifetime` in seconds; 0: for ever. */

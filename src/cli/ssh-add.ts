@@ -86,6 +86,7 @@ async function act(session: Session): Promise<boolean> {
   if (action === 'files') return files(session);
   if (action === 'list' || action === 'listKeys')
     return (await import('./ssh-add-list.ts')).list(session, action === 'list');
+  if (action === 'resident') return (await import('./ssh-add-resident.ts')).resident(session);
   const actions = await import('./ssh-add-agent.ts');
   switch (action) {
     case 'lock':
@@ -99,8 +100,6 @@ async function act(session: Session): Promise<boolean> {
       return actions.test(session);
     case 'token':
       return actions.token(session, tokenProvider);
-    case 'resident':
-      return actions.resident(session);
     default:
       return action satisfies never;
   }
@@ -120,13 +119,13 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv, out: Output)
     const destinations = usesDestinations(options)
       ? (await import('./destinations.ts')).parseDestinations(options.destinations, options.hostKeyFiles, out)
       : [];
+    const childEnv = { ...env };
+    restoreKept(childEnv);
     const ask = async (prompt: string): Promise<Uint8Array> => {
       const { readPassphrase } = await import('./passphrase.ts');
-      const askpassEnv = { ...env };
-      restoreKept(askpassEnv);
-      return readPassphrase(prompt, askpassEnv, out);
+      return readPassphrase(prompt, childEnv, out);
     };
-    return (await act({ agent, options, out, destinations, ask })) ? 0 : 1;
+    return (await act({ agent, options, out, destinations, ask, env: childEnv })) ? 0 : 1;
   } finally {
     agent.close();
   }

@@ -271,9 +271,7 @@ function report(error: unknown, path: string | undefined): number {
   }
   if (error instanceof ListenError) {
     output.error(
-      path !== undefined
-        ? `unix_listener: ${error.message}`
-        : `main: Couldn't prepare agent socket: ${error.message}`,
+      path !== undefined ? `unix_listener: ${error.message}` : `main: Couldn't prepare agent socket: ${error.message}`,
     );
     return path === undefined ? 255 : 1;
   }

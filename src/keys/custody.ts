@@ -4,8 +4,9 @@
  * (scrypt) and not kept. What this does not cover: libcrypto's own copies while a key is in use (softsigner).
  */
 import { randomFillSync } from 'node:crypto';
-import { mapPages, type PageKind, type Pages, unmapPages } from '../native/libc.ts';
+import { mapPages, type PageKind, type Pages } from '../native/libc.ts';
 import { aes256gcm, GCM_TAG_BYTES, type Placed, scrypt } from '../native/libcrypto.ts';
+import { Arena, type Run } from './arena.ts';
 import { KeyError } from './error.ts';
 
 /** Pages are mapped this many bytes at a time; a slot is never larger. The longest message fits. */
@@ -26,9 +27,16 @@ export interface Slot extends Placed {
   free(): void;
 }
 
-interface Chunk {
-  readonly pages: Pages;
-  used: number;
+/** With room for the tag of a sealed slot behind the bytes. */
+function keptSize(length: number): number {
+  return Math.ceil((length + GCM_TAG_BYTES) / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
+}
+
+/** A power of two: freed runs are not joined, so frames of ever other lengths would use up custody while one is half-sent. */
+function passingSize(length: number): number {
+  let size = SLOT_ALIGNMENT;
+  while (size < length) size *= 2;
+  return size;
 }
 
 /** What `latchkey status` tells of custody. */
@@ -67,12 +75,12 @@ class OwnedSlot implements Slot {
 export class Custody {
   readonly #accept: readonly PageKind[];
   readonly #lockCost: { readonly n: number; readonly r: number; readonly p: number };
-  readonly #chunks: Chunk[] = [];
-  /** Freed runs by their rounded size. */
-  readonly #free = new Map<number, { bytes: Uint8Array; address: number }[]>();
+  /** Apart, since what passes is soon gone again and its pages with it, and so that keys never take its last room. */
+  readonly #keyPages: Arena;
+  readonly #passingPages: Arena;
   /** Slots that hold key material, in the order in which they are sealed. */
   readonly #kept = new Set<OwnedSlot>();
-  #live = 0;
+  #mapped = 0;
   #used = 0;
   #seal: { salt: Uint8Array; verifier: Uint8Array; state: 'sealing' | 'sealed' } | undefined;
   #kind: PageKind | undefined;
@@ -80,7 +88,11 @@ export class Custody {
   constructor(options: CustodyOptions = {}) {
     this.#accept = options.accept ?? ['memfd_secret', 'locked'];
     this.#lockCost = options.lockCost ?? LOCK_COST;
-    this.#grow();
+    const gone = (pages: Pages): void => {
+      this.#mapped -= pages.bytes.length;
+    };
+    this.#keyPages = new Arena(() => this.#map(), gone);
+    this.#passingPages = new Arena(() => this.#map(), gone);
   }
 
   get sealed(): boolean {
@@ -88,63 +100,34 @@ export class Custody {
   }
 
   status(): CustodyStatus {
-    let mappedBytes = 0;
-    for (const { pages } of this.#chunks) mappedBytes += pages.bytes.length;
-    return { pages: this.#kind ?? 'plain', mappedBytes, usedBytes: this.#used, sealed: this.sealed };
+    return { pages: this.#kind ?? 'plain', mappedBytes: this.#mapped, usedBytes: this.#used, sealed: this.sealed };
   }
 
-  #grow(): Chunk {
-    const full = (): KeyError =>
-      new KeyError('full', 'no more locked memory for keys: remove some, or raise its limit (ulimit -l)');
-    if ((this.#chunks.length + 1) * CUSTODY_CHUNK_BYTES > MAX_CUSTODY_BYTES) throw full();
-    const pages = mapPages(CUSTODY_CHUNK_BYTES, this.#kind === undefined ? this.#accept : [this.#kind]);
-    if (pages === undefined) throw full();
+  #map(): Pages {
+    const fits = this.#mapped + CUSTODY_CHUNK_BYTES <= MAX_CUSTODY_BYTES;
+    const accept = this.#kind === undefined ? this.#accept : [this.#kind];
+    const pages = fits ? mapPages(CUSTODY_CHUNK_BYTES, accept) : undefined;
+    if (pages === undefined)
+      throw new KeyError('full', 'no more locked memory for keys: remove some, or raise its limit (ulimit -l)');
     this.#kind = pages.kind;
-    const chunk = { pages, used: 0 };
-    this.#chunks.push(chunk);
-    return chunk;
-  }
-
-  #take(rounded: number): { bytes: Uint8Array; address: number } {
-    const reused = this.#free.get(rounded)?.pop();
-    if (reused !== undefined) return reused;
-    let chunk = this.#chunks.at(-1) as Chunk;
-    if (chunk.used + rounded > CUSTODY_CHUNK_BYTES) chunk = this.#grow();
-    const { pages, used } = chunk;
-    chunk.used += rounded;
-    return { bytes: pages.bytes.subarray(used, used + rounded), address: pages.address + used };
+    this.#mapped += pages.bytes.length;
+    return pages;
   }
 
   #allocate(length: number, kept: boolean): Slot {
-    const rounded = Math.ceil((length + (kept ? GCM_TAG_BYTES : 0)) / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
-    if (rounded > CUSTODY_CHUNK_BYTES) throw new KeyError('out-of-bounds', `${length} bytes do not fit into custody`);
-    const run = this.#take(rounded);
-    this.#live++;
-    this.#used += rounded;
+    const size = kept ? keptSize(length) : passingSize(length);
+    if (size > CUSTODY_CHUNK_BYTES) throw new KeyError('out-of-bounds', `${length} bytes do not fit into custody`);
+    const arena = kept ? this.#keyPages : this.#passingPages;
+    const run: Run = arena.take(size);
+    this.#used += size;
     const slot = new OwnedSlot(run.bytes.subarray(0, length), run.address, (freed) => {
-      run.bytes.fill(0);
       this.#kept.delete(freed);
       this.#nonces.delete(freed);
-      this.#live--;
-      this.#used -= rounded;
-      if (this.#live === 0) this.#reset();
-      else {
-        const list = this.#free.get(rounded);
-        if (list === undefined) this.#free.set(rounded, [run]);
-        else list.push(run);
-      }
+      this.#used -= size;
+      arena.give(run);
     });
     if (kept) this.#kept.add(slot);
     return slot;
-  }
-
-  /** When nothing is held, all chunks but the first go back to the system. */
-  #reset(): void {
-    this.#free.clear();
-    const [first, ...others] = this.#chunks.splice(0) as [Chunk, ...Chunk[]];
-    for (const { pages } of others) unmapPages(pages);
-    first.used = 0;
-    this.#chunks.push(first);
   }
 
   /**
@@ -174,26 +157,22 @@ export class Custody {
   }
 
   async #derive(passphrase: Uint8Array, salt: Uint8Array): Promise<Slot> {
-    const phrase = this.passing(Math.max(passphrase.length, 1));
-    const saltSlot = this.passing(SALT_BYTES);
     const key = this.passing(SEAL_KEY_BYTES);
+    const inputs: Slot[] = [];
+    const input = (bytes: Uint8Array): Placed => {
+      const slot = this.passing(bytes.length);
+      inputs.push(slot);
+      slot.bytes.set(bytes);
+      return slot;
+    };
     try {
-      phrase.bytes.set(passphrase);
-      saltSlot.bytes.set(salt);
-      // An empty phrase never gets here (lock refuses it), so the placed length is the phrase's own.
-      await scrypt(
-        { bytes: phrase.bytes.subarray(0, passphrase.length), address: phrase.address },
-        saltSlot,
-        this.#lockCost,
-        key,
-      );
+      await scrypt(input(passphrase), input(salt), this.#lockCost, key);
       return key;
     } catch (error) {
       key.free();
       throw error;
     } finally {
-      phrase.free();
-      saltSlot.free();
+      for (const slot of inputs) slot.free();
     }
   }
 

@@ -5,6 +5,12 @@
 import { constants } from 'node:os';
 import koffi from 'koffi';
 
+try {
+  // Calls on other threads get a stack that is unmapped afterwards, with what C functions left on it.
+  koffi.config({ resident_async_pools: 0 });
+} catch {
+  // Somebody else in this process has loaded a library with koffi already.
+}
 const library = koffi.load(null);
 export const isLinux: boolean = process.platform === 'linux';
 
@@ -23,6 +29,24 @@ export function bind<F>(prototype: string): () => F {
     }
     return fn as F;
   };
+}
+
+/** How deep a C function gets on the stack that it is called on, and more. */
+const WIPED_STACK_BYTES = 128 * 1024;
+const zeros = { bytes: new Uint8Array(WIPED_STACK_BYTES) };
+let callWithZeros: ((zeros: { readonly bytes: Uint8Array }) => number) | undefined;
+
+/**
+ * Overwrites what earlier calls left on their stack. libcrypto wipes what it frees, not every local variable: copies of a
+ * P-256 key and of its nonces were found. koffi calls C functions on a stack of its own, which little else overwrites; a
+ * struct that is handed over by value lies just where their variables were (System V calls on x86-64; elsewhere large
+ * structs go by reference, and this does nothing).
+ */
+export function wipeCallStack(): void {
+  callWithZeros ??= library.func('getppid', 'int', [
+    koffi.struct({ bytes: koffi.array('uint8_t', WIPED_STACK_BYTES) }),
+  ]);
+  callWithZeros?.(zeros);
 }
 
 /** Whether this process has a symbol of that name. */

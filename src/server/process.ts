@@ -1,6 +1,6 @@
 /** What the agent does to its own process before it holds a key: see DESIGN section 4, last point. */
 import inspector from 'node:inspector';
-import { denyCoreFiles, denyTracing, dropGroup, isLinux } from '../native/libc.ts';
+import { bind, denyCoreFiles, denyTracing, dropGroup, isLinux } from '../native/libc.ts';
 
 export interface Hardening {
   /** No debugger of the same user, no reading of /proc/PID/mem. */
@@ -34,6 +34,13 @@ export interface SignalHandlers {
   readonly foreground: boolean;
 }
 
+const sigprocmask = bind<(how: number, set: Uint8Array, old: null) => number>(
+  'int sigprocmask(int how, const uint8_t *set, void *old)',
+);
+const SIG_SETMASK = isLinux ? 2 : 3;
+/** More than a sigset_t of any system has. */
+const SIGNAL_SET_BYTES = 128;
+
 /** The signals as OpenSSH's agent takes them. SIGPIPE is ignored by Node itself. */
 export function handleSignals({ end, dropKeys, foreground }: SignalHandlers): void {
   process.on('SIGUSR1', dropKeys);
@@ -41,6 +48,8 @@ export function handleSignals({ end, dropKeys, foreground }: SignalHandlers): vo
   process.on('SIGINT', () => {
     if (foreground) end('SIGINT');
   });
+  // --disable-sigusr1 of newer Node keeps its debugger from SIGUSR1 by blocking the signal, and so keeps it from us.
+  sigprocmask()(SIG_SETMASK, new Uint8Array(SIGNAL_SET_BYTES), null);
 }
 
 /** How often to look whether the parent is still there, in milliseconds. OpenSSH looks every 10 s at least. */

@@ -47,7 +47,10 @@ export class Lock {
     if (this.#locked || passphrase.length === 0) return false;
     this.#locked = true;
     try {
-      await this.#custody.seal(passphrase);
+      const sealing = this.#custody.seal(passphrase);
+      // A guess that comes while custody is being sealed is looked at afterwards: it may be the right one.
+      this.#turn = Promise.allSettled([this.#turn, sealing]);
+      await sealing;
       return true;
     } catch (error) {
       this.#locked = this.#custody.sealed;

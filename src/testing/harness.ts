@@ -25,6 +25,8 @@ export interface StartOptions {
   readonly attended?: boolean;
   /** Seconds that keys live when they are added without a lifetime. */
   readonly defaultLifetime?: number;
+  /** Of the `socket` kind: connections at one time. */
+  readonly maxConnections?: number;
 }
 
 export interface AgentUnderTest {
@@ -128,6 +130,7 @@ export async function startSocketAgent(options: StartOptions = {}): Promise<OwnA
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-socket-'));
   const path = join(folder, 'agent.sock');
   const carrier = createAgentServer(parts.agent);
+  if (options.maxConnections !== undefined) carrier.server.maxConnections = options.maxConnections;
   await listenOn(carrier.server, path);
   const streams = new Streams(() => connectTo(path));
   return {
@@ -138,7 +141,8 @@ export async function startSocketAgent(options: StartOptions = {}): Promise<OwnA
     pass: async (milliseconds) => parts.clock.advance(milliseconds),
     stop: async () => {
       streams.close();
-      await carrier.close();
+      // Not waited for: what counts is that it no longer listens.
+      void carrier.close();
       parts.agent.removeAll();
       rmSync(folder, { recursive: true, force: true });
     },

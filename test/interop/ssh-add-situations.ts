@@ -195,10 +195,10 @@ export const better: readonly (readonly [string, string, Situation, Outcome])[] 
     failed('unable to query supported extensions: agent refused operation\n', 255),
   ],
   [
-    '-K',
-    'security keys come later',
-    { args: ['-K'] },
-    failed('Unable to load resident keys: requested feature not supported\n'),
+    '-K of no provider',
+    'what ssh-sk-helper says of its own is a hint, for terminals; more of -K is in fido.test.ts',
+    { args: ['-K', '-S', '/missing.so'], input: '\n' },
+    failed('Enter PIN for authenticator: Unable to load resident keys: invalid format\n'),
   ],
   [
     '-h user@',
