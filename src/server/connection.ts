@@ -161,8 +161,16 @@ export class Connection {
   /** Serves whole frames from the start of `bytes` while nothing blocks. @returns how many bytes are done with */
   #serve(bytes: Uint8Array): number {
     let at = 0;
-    const batch: Uint8Array[] = [];
+    let unsent = 0;
+    let batch: Uint8Array[] = [];
     while (!this.#closed && !this.#blocked) {
+      if (unsent > MAX_UNSENT_BYTES) {
+        // Only now it shows whether the client takes its answers.
+        this.#write(batch);
+        batch = [];
+        unsent = 0;
+        continue;
+      }
       const length = frameLength(bytes, at);
       if (length === undefined) break;
       if (length > MAX_FRAME_BYTES || length === 0) {
@@ -175,8 +183,10 @@ export class Connection {
       if (end > bytes.length) break;
       const answer = this.#session.handle(bytes.subarray(at + LENGTH_BYTES, end));
       at = end;
-      if (answer instanceof Uint8Array) batch.push(answer);
-      else this.#wait(answer);
+      if (answer instanceof Uint8Array) {
+        batch.push(answer);
+        unsent += answer.length;
+      } else this.#wait(answer);
     }
     this.#write(batch);
     return at;

@@ -35,6 +35,7 @@ export function createAgentServer(agent: Agent): AgentServer {
   // One for all connections: Node reads and calls back for one socket after another.
   const buffer = Buffer.from(sharedView(agent.custody.buffer(READ_BYTES)));
   const ownUid = process.geteuid?.();
+  const maxConnections = Math.max(1, openFilesLimit() - RESERVED_DESCRIPTORS);
 
   function accept(handle: Handle): void {
     let peer: Peer;
@@ -80,9 +81,15 @@ export function createAgentServer(agent: Agent): AgentServer {
     const node = accepted as unknown as { _handle: Handle | null };
     const handle = node._handle;
     node._handle = null;
-    if (handle !== null) accept(handle);
+    // Without this Node counts it among the server's connections for ever.
+    accepted.destroy();
+    if (handle === null) return;
+    if (connections.size < maxConnections) accept(handle);
+    else {
+      log('error', `connection refused: ${maxConnections} are open already`);
+      handle.close();
+    }
   });
-  server.maxConnections = Math.max(1, openFilesLimit() - RESERVED_DESCRIPTORS);
 
   return {
     server,
