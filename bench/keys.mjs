@@ -1,6 +1,6 @@
 // The keys of the benchmark and the bytes of the requests that add and remove them. Written by hand after RFC 9987,
 // without our own writer: the benchmark measures any agent, and must not lean on one of them.
-import { generateKeyPairSync, verify } from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
 
 const u32 = (value) => {
   const bytes = Buffer.alloc(4);
@@ -27,29 +27,50 @@ export const TYPES = {
   rsa4096: { label: 'RSA-4096', flags: 4, signature: 'rsa-sha2-512', hash: 'sha512' },
 };
 
-/** A new key: its public blob, the private part of an add request, and how to check a signature. */
+/**
+ * New key material as PKCS#8. Not as a KeyObject: exporting one as JWK right after it was made can deadlock Node 20, when
+ * a garbage collection meanwhile frees another pair and waits for the same lock.
+ */
+const generate = (kind, options = {}) =>
+  generateKeyPairSync(kind, {
+    ...options,
+    publicKeyEncoding: { type: 'spki', format: 'der' },
+    privateKeyEncoding: { type: 'pkcs8', format: 'der' },
+  });
+
+const numbers = ({ privateKey }) =>
+  createPrivateKey({ key: privateKey, format: 'der', type: 'pkcs8' }).export({ format: 'jwk' });
+
+const RAW_ED25519_BYTES = 32;
+
+/** A new key: its public blob, the private part of an add request, and its public half to check a signature. */
 export function makeKey(type) {
+  const pair = generate(...KINDS[type]);
+  const made = (blob, parts) => ({ type, blob, parts, spki: pair.publicKey });
   if (type === 'ed25519') {
-    const { publicKey, privateKey } = generateKeyPairSync('ed25519');
-    const { d, x } = privateKey.export({ format: 'jwk' });
-    const [seed, point] = [Buffer.from(d, 'base64url'), Buffer.from(x, 'base64url')];
-    const name = string('ssh-ed25519');
-    const parts = Buffer.concat([name, string(point), string(Buffer.concat([seed, point]))]);
-    return { type, blob: Buffer.concat([name, string(point)]), parts, publicKey };
+    // The raw halves end both encodings.
+    const seed = pair.privateKey.subarray(-RAW_ED25519_BYTES);
+    const point = pair.publicKey.subarray(-RAW_ED25519_BYTES);
+    const blob = Buffer.concat([string('ssh-ed25519'), string(point)]);
+    return made(blob, Buffer.concat([blob, string(Buffer.concat([seed, point]))]));
   }
   if (type === 'ecdsa') {
-    const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const { d, x, y } = privateKey.export({ format: 'jwk' });
+    const { d, x, y } = numbers(pair);
     const q = Buffer.concat([Buffer.from([4]), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]);
     const blob = Buffer.concat([string('ecdsa-sha2-nistp256'), string('nistp256'), string(q)]);
-    return { type, blob, parts: Buffer.concat([blob, mpint(d)]), publicKey };
+    return made(blob, Buffer.concat([blob, mpint(d)]));
   }
-  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: Number(type.slice(3)) });
-  const { n, e, d, qi, p, q } = privateKey.export({ format: 'jwk' });
-  const name = string('ssh-rsa');
-  const blob = Buffer.concat([name, mpint(e), mpint(n)]);
-  return { type, blob, parts: Buffer.concat([name, ...[n, e, d, qi, p, q].map(mpint)]), publicKey };
+  const { n, e, d, qi, p, q } = numbers(pair);
+  const blob = Buffer.concat([string('ssh-rsa'), mpint(e), mpint(n)]);
+  return made(blob, Buffer.concat([string('ssh-rsa'), ...[n, e, d, qi, p, q].map(mpint)]));
 }
+
+const KINDS = {
+  ed25519: ['ed25519'],
+  ecdsa: ['ec', { namedCurve: 'P-256' }],
+  rsa3072: ['rsa', { modulusLength: 3072 }],
+  rsa4096: ['rsa', { modulusLength: 4096 }],
+};
 
 /** The framed request that adds it. */
 export function addRequest(key, comment, confirm = false) {
@@ -88,5 +109,6 @@ export function isSignature(key, data, message) {
     const full = Number(key.type.slice(3)) / 8;
     raw = Buffer.concat([Buffer.alloc(full), raw]).subarray(-full);
   }
-  return verify(hash, data, { key: key.publicKey, dsaEncoding: 'ieee-p1363' }, raw);
+  const publicKey = createPublicKey({ key: key.spki, format: 'der', type: 'spki' });
+  return verify(hash, data, { key: publicKey, dsaEncoding: 'ieee-p1363' }, raw);
 }

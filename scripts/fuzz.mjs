@@ -12,6 +12,6 @@ await build();
 console.log(
   `fuzzing from seed ${seed}, ${values.runs} inputs; again: npm run fuzz -- --seed ${seed} --runs ${values.runs}`,
 );
-const env = { LATCHKEY_FUZZ_SEED: seed, LATCHKEY_FUZZ_RUNS: values.runs };
+const env = { FUZZ_SEED: seed, FUZZ_RUNS: values.runs };
 const run = () => vitest(['test/fuzz'], { env, args: ['--testTimeout=0'] });
 process.exitCode = (await runSteps([{ name: 'fuzz', run }])) ? 0 : 1;

@@ -12,7 +12,7 @@ const STEPS = [
   ...CHECK,
   { name: 'behaviour', run: () => vitest(['test/behaviour']) },
   { name: 'interop', run: () => vitest(['test/interop']) },
-  { name: 'fuzz', run: () => vitest(['test/fuzz'], { env: { LATCHKEY_FUZZ_SEED: FUZZ_SEED } }) },
+  { name: 'fuzz', run: () => vitest(['test/fuzz'], { env: { FUZZ_SEED: FUZZ_SEED } }) },
   { name: 'openssh', run: opensshSuite },
   ...LINES.map((line) => ({ name: `node${line}`, run: () => onNode(line) })),
 ];

@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync, rmdirSync, unlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { execvp } from '../native/libc.ts';
 import { listenOn } from '../server/listen.ts';
@@ -69,7 +69,8 @@ export async function startDetached(
   const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
   const full: ServePlan = {
     ...plan,
-    path,
+    // The agent runs in another folder.
+    path: resolve(path),
     fd: LISTENING_FD,
     foreground: false,
     starter: STARTER_FD,

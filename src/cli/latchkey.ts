@@ -154,6 +154,10 @@ async function status(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<
 
 async function run(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const [command, ...rest] = argv;
+  if (rest[0] === '--help') {
+    output.line(USAGE);
+    return 0;
+  }
   switch (command) {
     case 'agent':
       await agent(rest, env);

@@ -7,6 +7,7 @@ import { dirname } from 'node:path';
 import { type Agent, createAgent } from '../agent/agent.ts';
 import type { Log, LogLevel } from '../agent/ports.ts';
 import { askConfirm } from '../backends/askpass.ts';
+import { socketPathOf } from '../native/libc.ts';
 import { createControlServer } from '../server/control.ts';
 import { controlSocketPath, listenOn, listenOnDescriptor, MAX_SOCKET_PATH } from '../server/listen.ts';
 import { type Hardening, handleSignals, hardenProcess, watchParent } from '../server/process.ts';
@@ -18,7 +19,7 @@ import { VERSION } from './output.ts';
 /** How an agent is to run; a detached one is handed this as JSON. */
 export interface ServePlan {
   readonly program: 'ssh-agent' | 'latchkey';
-  /** Undefined: activated with a socket whose path is not ours. */
+  /** Undefined: activated with a socket, whose file is not ours to remove. */
   readonly path?: string;
   /** A descriptor that listens already; undefined: listen on `path`. */
   readonly fd?: number;
@@ -66,6 +67,7 @@ function createLog(plan: ServePlan): { log: Log; recent: Recent[] } {
 
 function status(
   plan: ServePlan,
+  socket: string | null,
   agent: Agent,
   server: AgentServer,
   hardening: Hardening,
@@ -75,7 +77,7 @@ function status(
     program: plan.program,
     version: VERSION,
     pid: process.pid,
-    socket: plan.path ?? null,
+    socket,
     uptimeSeconds: Math.floor(process.uptime()),
     node: process.versions.node,
     openssl: process.versions.openssl,
@@ -135,8 +137,11 @@ async function start(plan: ServePlan): Promise<void> {
   });
   const carrier = createAgentServer(agent);
   const { server } = carrier;
-  const control = createControlServer(new Map([['status', () => status(plan, agent, carrier, hardening, recent)]]));
+  const control = createControlServer(
+    new Map([['status', () => status(plan, socket ?? null, agent, carrier, hardening, recent)]]),
+  );
 
+  const socket = plan.path ?? (plan.fd === undefined ? undefined : socketPathOf(plan.fd));
   let controlPath: string | undefined;
   const end = (why: string, code: number): void => {
     agent.removeAll();
@@ -166,8 +171,8 @@ async function start(plan: ServePlan): Promise<void> {
   else if (plan.path !== undefined) await listenOn(server, plan.path);
   server.on('error', (error) => log('error', `listening: ${error.message}`));
 
-  if (plan.path === undefined) return;
-  const beside = controlSocketPath(plan.path);
+  if (socket === undefined) return;
+  const beside = controlSocketPath(socket);
   if (Buffer.byteLength(beside) > MAX_SOCKET_PATH) {
     log('info', 'no control socket: its path would be too long');
     return;

@@ -81,6 +81,9 @@ const c = {
   getsockopt: bind<(fd: number, level: number, name: number, value: Uint8Array, length: Uint32Array) => number>(
     'int getsockopt(int fd, int level, int name, uint8_t *value, uint32_t *length)',
   ),
+  getsockname: bind<(fd: number, address: Uint8Array, length: Uint32Array) => number>(
+    'int getsockname(int fd, uint8_t *address, uint32_t *length)',
+  ),
   getpeereid: bind<(fd: number, uid: Uint32Array, gid: Uint32Array) => number>(
     'int getpeereid(int fd, uint32_t *uid, uint32_t *gid)',
   ),
@@ -263,6 +266,19 @@ export function peerCredentials(fd: number): PeerCredentials {
   credentialLength[0] = 4;
   const known = c.getsockopt()(fd, SOL_LOCAL, LOCAL_PEERPID, credentials, credentialLength) === 0;
   return { uid: uid[0] as number, gid: gid[0] as number, pid: known ? credentialWords.getInt32(0, true) : undefined };
+}
+
+const SUN_PATH_AT = 2;
+
+/** The path that a Unix socket is bound to, or undefined where it has none. @throws SystemError */
+export function socketPathOf(fd: number): string | undefined {
+  const address = new Uint8Array(128);
+  const length = new Uint32Array([address.length]);
+  if (c.getsockname()(fd, address, length) !== 0) throw new SystemError('getsockname');
+  const path = address.subarray(SUN_PATH_AT, Math.min(length[0] as number, address.length));
+  const end = path.indexOf(0);
+  const text = new TextDecoder().decode(end < 0 ? path : path.subarray(0, end));
+  return text === '' ? undefined : text;
 }
 
 const F_SETFD = 2;

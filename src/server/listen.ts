@@ -132,7 +132,7 @@ export function listenOnDescriptor(server: Server, fd: number): Promise<void> {
     const failed = (cause: Error): void =>
       reject(new ListenError(`descriptor ${fd} is no listening socket`, { cause }));
     server.once('error', failed);
-    server.listen({ fd }, () => {
+    server.listen({ fd, backlog: BACKLOG }, () => {
       server.off('error', failed);
       resolve();
     });

@@ -2,7 +2,15 @@
  * Fresh keys, certificates and session bindings for tests, made by node:crypto and not by the code under test: a key as
  * it travels in a request to add it, its blob, and a check of what it signed. The composite ML-DSA type is not here.
  */
-import { generateKeyPairSync, type KeyObject, randomBytes, sign, verify } from 'node:crypto';
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+  sign,
+  verify,
+} from 'node:crypto';
 import { concat, equal, utf8 } from '../wire/bytes.ts';
 import type { SessionBind } from '../wire/extensions.ts';
 import { keyShape, writeFields } from '../wire/keyshapes.ts';
@@ -36,11 +44,19 @@ function strip(bytes: Uint8Array): Uint8Array {
   return bytes.subarray(zeros);
 }
 
+/** The 32 bytes at the end of RFC 8410's two structures. */
+const rawPart = (der: Uint8Array): Uint8Array => Uint8Array.from(der.subarray(-32));
+
+/** By DER and not by JWK: Node 20's export of a JWK can wait for itself for ever when garbage is collected meanwhile. */
 export function freshEd25519(): FreshKey {
-  const { privateKey, publicKey } = generateKeyPairSync('ed25519');
-  const { d, x } = privateKey.export({ format: 'jwk' });
-  const seed = url(d);
-  const pk = url(x);
+  const pair = generateKeyPairSync('ed25519', {
+    privateKeyEncoding: { format: 'der', type: 'pkcs8' },
+    publicKeyEncoding: { format: 'der', type: 'spki' },
+  });
+  const privateKey = createPrivateKey({ key: pair.privateKey, format: 'der', type: 'pkcs8' });
+  const publicKey = createPublicKey({ key: pair.publicKey, format: 'der', type: 'spki' });
+  const seed = rawPart(pair.privateKey);
+  const pk = rawPart(pair.publicKey);
   const key: AddedKey = { type: 'ssh-ed25519', fields: { pk, sk: concat(seed, pk) } };
   return { key, blob: publicBlob(key), secrets: { seed }, publicKey, privateKey };
 }

@@ -141,8 +141,7 @@ export async function startSocketAgent(options: StartOptions = {}): Promise<OwnA
     pass: async (milliseconds) => parts.clock.advance(milliseconds),
     stop: async () => {
       streams.close();
-      // Not waited for: what counts is that it no longer listens.
-      void carrier.close();
+      await carrier.close();
       parts.agent.removeAll();
       rmSync(folder, { recursive: true, force: true });
     },

@@ -86,7 +86,9 @@ function writeConfig(folder: string, options: SshdOptions, word: string): string
   lines.push(
     `AuthorizedKeysFile ${join(folder, 'authorized_keys')}`,
     `TrustedUserCAKeys ${join(folder, 'authorities')}`,
-    `SetEnv LATCHKEY_HOST=${word}`,
+    // A home of its own: what the start-up files of the person's shell print or do is none of the tests' business.
+    `SetEnv LATCHKEY_HOST=${word} HOME=${join(folder, 'home')}`,
+    'PermitUserRC no',
     'PidFile none',
     'StrictModes no',
     'UsePAM no',
@@ -107,7 +109,7 @@ function writeConfig(folder: string, options: SshdOptions, word: string): string
 export async function startSshd(folder: string, options: SshdOptions): Promise<Sshd> {
   const address = options.address ?? '127.0.0.1';
   const place = join(folder, `sshd-${options.name}`);
-  mkdirSync(place);
+  mkdirSync(join(place, 'home'), { recursive: true });
   // Where sshd locks itself in before a log-in; an init script makes it elsewhere.
   if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
   const word = `${options.name}-${randomBytes(8).toString('hex')}`;
