@@ -71,6 +71,7 @@ export function findAgents({ build, work }) {
       version: firstLine('gpg-agent', '--version'),
       note: 'keys are files on disk, read and parsed anew for each signature; added without a pass phrase',
       slowAdd: true,
+      idleConnections: 200,
       command(folder) {
         const pinentry = join(folder, 'pinentry');
         writeFileSync(pinentry, PINENTRY, { mode: 0o755 });

@@ -7,7 +7,9 @@ export function ensurePackages() {
   const text = readFileSync(new URL('debian-packages.txt', import.meta.url), 'utf8');
   const wanted = text.split('\n').flatMap((line) => line.replace(/#.*/, '').trim() || []);
   // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
-  const query = spawnSync('dpkg-query', ['-W', '-f=${db:Status-Abbrev} ${Package}\\n', ...wanted], { encoding: 'utf8' });
+  const query = spawnSync('dpkg-query', ['-W', '-f=${db:Status-Abbrev} ${Package}\\n', ...wanted], {
+    encoding: 'utf8',
+  });
   if (query.error !== undefined) return;
   const have = query.stdout.split('\n').flatMap((line) => (line.startsWith('ii ') ? line.slice(3).trim() : []));
   const missing = wanted.filter((name) => !have.includes(name));

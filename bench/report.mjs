@@ -99,7 +99,9 @@ export function tables({ results, agents }) {
     return (columns) => [words, ...columns(results[name])];
   };
   const section = (title, names, cells, extra = []) => {
-    const rows = names.map(([name, words]) => point(name, words)?.((at) => [...there, ...extra].map(({ id }) => cells(at[id]))));
+    const rows = names.map(([name, words]) =>
+      point(name, words)?.((at) => [...there, ...extra].map(({ id }) => cells(at[id]))),
+    );
     const found = rows.filter((row) => row !== undefined);
     if (found.length > 0) parts.push(table(title, ['', ...labels, ...extra.map(({ label }) => label)], found));
   };
@@ -107,7 +109,9 @@ export function tables({ results, agents }) {
     CONNECTIONS.map((connections) => [`sign/${type}/${connections}`, `${label}, ${connections}`]),
   );
   const latency = (at) => (at === undefined ? '-' : [at.p50, at.p99, at.max].map((us) => short(us / 1000)).join(' / '));
-  section('Signatures a second, by connections', signs, (at) => short(at?.rate), [{ id: 'openssl', label: 'openssl speed' }]);
+  section('Signatures a second, by connections', signs, (at) => short(at?.rate), [
+    { id: 'openssl', label: 'openssl speed' },
+  ]);
   section('Their latency, ms: p50 / p99 / max', signs, latency);
   const lists = LIST_SIZES.map((size) => [`list/${size}`, `list of ${size}`]);
   lists.push(['connect/1', 'connect + list, 1 at a time'], ['connect/8', 'connect + list, 8 at a time']);
@@ -132,7 +136,9 @@ export function tables({ results, agents }) {
       rows.push([label, ...row, mb(at.removed), short(at.perConnection), mb(at.closed)]);
     }
     const title = `Memory at rest, MB; for each key (of ${MEMORY_KEYS}) and idle connection (of ${IDLE_CONNECTIONS}), KB`;
-    parts.push(table(title, ['', 'resident', 'private', 'key', 'its private', 'removed', 'connection', 'closed'], rows));
+    parts.push(
+      table(title, ['', 'resident', 'private', 'key', 'its private', 'removed', 'connection', 'closed'], rows),
+    );
   }
   section('Start until it answers, ms', [['start', '']], (at) => short(at?.milliseconds));
   if (results.commands !== undefined) {
@@ -156,7 +162,9 @@ export function tables({ results, agents }) {
   if (ceiling !== undefined) {
     const rate = (name) => short(results[`ceiling/${name}`]?.ceiling?.rate);
     const signs = CONNECTIONS.map((connections) => `${rate(`sign/${connections}`)} on ${connections}`).join(', ');
-    parts.push(`The load generator's own ceiling: signatures ${signs}; lists ${rate('list')}; connections ${rate('connect')}\n`);
+    parts.push(
+      `The load generator's own ceiling: signatures ${signs}; lists ${rate('list')}; connections ${rate('connect')}\n`,
+    );
   }
   const list = goals(results).filter(({ value }) => value !== undefined);
   if (list.length > 0) {

@@ -72,7 +72,10 @@ function sweep(folder) {
     try {
       const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
       const home = readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
-      if (words.some((word) => inside(word, folder)) || home.some((entry) => inside(entry.replace('HOME=', ''), folder)))
+      if (
+        words.some((word) => inside(word, folder)) ||
+        home.some((entry) => inside(entry.replace('HOME=', ''), folder))
+      )
         process.kill(Number(pid), 'SIGKILL');
     } catch {
       // Gone, or not ours to read.

@@ -116,7 +116,9 @@ export async function build(options = {}) {
     for (const file of files) {
       const named = ALL.find((name) => file.path === join(dist, `${name}.cjs`));
       // Node 24 and later call the main thread node-MainThread in spite of --title; pgrep and killall look at that name.
-      put(file.path, named ? `process.title = '${named}';\n${file.text}` : file.contents);
+      // With LATCHKEY_KEPT_WORDS the command line is still needed, and a title would overwrite it.
+      const title = `if (process.env.LATCHKEY_KEPT_WORDS === undefined) process.title = '${named}';`;
+      put(file.path, named ? `${title}\n${file.text}` : file.contents);
       written.add(file.path);
     }
   }
@@ -223,7 +225,7 @@ async function environmentLists(esbuild) {
 /** Fills the template. Flags that a Node refuses would keep it from starting: each is tried here. */
 export function launcher(name, { home, node, DROPPED, SHELLS_OWN }) {
   const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const flags = ['--no-warnings', '--no-global-search-paths', `--title=${name}`];
+  const flags = ['--no-warnings', '--no-global-search-paths'];
   const knows = (flag) => spawnSync(node, [flag, '-e', '0'], { env: {}, stdio: 'ignore' }).status === 0;
   const known = node !== '' && knows('--disable-sigusr1') ? ['--disable-sigusr1', ...flags] : flags;
   const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));

@@ -3,7 +3,9 @@
  * time, people and logs come in through ports.
  */
 import { Custody, type CustodyStatus } from '../keys/custody.ts';
+import type { DecisionRules } from '../policy/decide.ts';
 import type { Peer } from '../policy/facts.ts';
+import { defaultWebsafe, type WebsafeRules } from '../policy/websafe.ts';
 import { Keyring } from '../store/keyring.ts';
 import { Lock } from '../store/lock.ts';
 import { defaultPorts, type Ports } from './ports.ts';
@@ -16,9 +18,20 @@ export interface AgentOptions {
   readonly defaultLifetime?: number;
   /** Hash of fingerprints in questions (`ssh-agent -E`). Default: sha256. */
   readonly fingerprintHash?: string;
+  /** What a security key that may be one for web sites signs (`ssh-agent -O`). */
+  readonly websafe?: WebsafeRules;
+  /** Whether a connection that is bound to a host may name libraries to load (`-O allow-remote-pkcs11`). */
+  readonly allowRemoteProviders?: boolean;
 }
 
-const optionNames: ReadonlySet<string> = new Set(['ports', 'custody', 'defaultLifetime', 'fingerprintHash']);
+const optionNames: ReadonlySet<string> = new Set([
+  'ports',
+  'custody',
+  'defaultLifetime',
+  'fingerprintHash',
+  'websafe',
+  'allowRemoteProviders',
+]);
 
 export interface AgentStatus {
   readonly keys: number;
@@ -30,6 +43,8 @@ export interface AgentStatus {
 
 /** Questions that may wait for a person at one time; further ones are refused. */
 export const MAX_WAITING_QUESTIONS = 16;
+/** Timers stand still while the machine sleeps: a key that expired meanwhile is wiped this long after it woke at the latest. */
+const MAX_EXPIRY_WAIT_MS = 30_000;
 /** A question ends after this long: sshd gives up on a login after 120 s. */
 export const QUESTION_MS = 90_000;
 
@@ -39,7 +54,8 @@ export class Agent {
   readonly keyring = new Keyring();
   readonly lock: Lock;
   readonly defaultLifetime: number | undefined;
-  readonly fingerprintHash: string;
+  readonly rules: DecisionRules;
+  readonly allowRemoteProviders: boolean;
   #sessions = 0;
   #waitingQuestions = 0;
   #cancelExpiry: (() => void) | undefined;
@@ -51,7 +67,8 @@ export class Agent {
     this.ports = { ...defaultPorts, ...options.ports };
     this.custody = options.custody ?? new Custody();
     this.defaultLifetime = options.defaultLifetime;
-    this.fingerprintHash = options.fingerprintHash ?? 'sha256';
+    this.rules = { fingerprintHash: options.fingerprintHash ?? 'sha256', websafe: options.websafe ?? defaultWebsafe };
+    this.allowRemoteProviders = options.allowRemoteProviders ?? false;
     const { clock } = this.ports;
     this.lock = new Lock(this.custody, (milliseconds) =>
       milliseconds === 0 ? Promise.resolve() : new Promise((resolve) => clock.after(milliseconds, resolve)),
@@ -91,7 +108,8 @@ export class Agent {
     this.#cancelExpiry = undefined;
     this.#expiryAt = keyring.nextExpiry;
     if (this.#expiryAt === Number.POSITIVE_INFINITY) return;
-    this.#cancelExpiry = clock.after(Math.max(0, this.#expiryAt - clock.now()), () => {
+    const wait = Math.min(MAX_EXPIRY_WAIT_MS, Math.max(0, this.#expiryAt - clock.now()));
+    this.#cancelExpiry = clock.after(wait, () => {
       this.#expiryAt = Number.POSITIVE_INFINITY;
       this.expire();
     });

@@ -1,7 +1,10 @@
 /** Listing, adding and removing keys, seen from one session: a key that may not be used there is not shown there. */
+
+import { algorithm } from '../keys/algorithms.ts';
 import { KeyError } from '../keys/error.ts';
-import { createSigner } from '../keys/privatekey.ts';
+import { createSigner, publicKeyOf } from '../keys/privatekey.ts';
 import type { Signer } from '../keys/signer.ts';
+import { isRemote } from '../policy/bindings.ts';
 import { permitted } from '../policy/destination.ts';
 import type { Entry } from '../store/entry.ts';
 import type { Request } from '../wire/requests.ts';
@@ -37,11 +40,25 @@ export function removeKey(session: Session, blob: Uint8Array): Uint8Array {
 
 type AddRequest = Extract<Request, { kind: 'add' }>;
 
+/** Security keys name the library that talks to their device; OpenSSH's own is "internal". */
+const INTERNAL_PROVIDER = 'internal';
+
+function signerOf(session: Session, { key, constraints }: AddRequest): Signer {
+  const { custody, ports, allowRemoteProviders } = session.agent;
+  const family = algorithm(key.type)?.family;
+  if (family !== 'sk-ed25519' && family !== 'sk-ecdsa') {
+    if (constraints.skProvider !== undefined) throw new KeyError('unsupported', 'a provider for a key that needs none');
+    return createSigner(custody, key);
+  }
+  // OpenSSH stores a security key without a provider, and it then never signs.
+  const provider = constraints.skProvider ?? INTERNAL_PROVIDER;
+  if (provider.toLowerCase() !== INTERNAL_PROVIDER && isRemote(session.bindings) && !allowRemoteProviders)
+    throw new KeyError('unsupported', 'a connection from a host may not name a library to load');
+  return ports.devices.securityKey(publicKeyOf(key), key.fields, provider, custody);
+}
+
 export function addKey(session: Session, request: AddRequest): Uint8Array {
-  const { constraints, key } = request;
-  if (constraints.skProvider !== undefined) throw new KeyError('unsupported', 'a provider for a key that needs none');
-  const { agent } = session;
-  const signer = createSigner(agent.custody, key);
+  const signer = signerOf(session, request);
   try {
     return storeKey(session, request, signer);
   } catch (error) {

@@ -1,7 +1,12 @@
 /** What the engine needs from outside, as small interfaces; each has a default that is safe and silent. */
+import type { Custody } from '../keys/custody.ts';
+import { KeyError } from '../keys/error.ts';
+import type { PublicKey } from '../keys/publickey.ts';
+import type { Signer } from '../keys/signer.ts';
+import type { FieldValues } from '../wire/keyshapes.ts';
 
 export interface Clock {
-  /** Milliseconds that only ever grow, also while the system's time is set. */
+  /** Milliseconds that only ever grow, also while the system's time is set; best ones that count a suspended machine's. */
   now(): number;
   /** Seconds since 1970. */
   wallSeconds(): number;
@@ -20,10 +25,25 @@ export type LogLevel = 'error' | 'info' | 'debug';
 /** Named fields and fixed words only: nothing may log a message, a key or a pass phrase. */
 export type Log = (level: LogLevel, text: string) => void;
 
+/** What the carriers of the agent have to know of the floors below. */
+export type { Custody, Slot } from '../keys/custody.ts';
+export type { Peer, PeerProcess } from '../policy/facts.ts';
+
+/** Keys whose private half is in a device: a backend makes their signers. */
+export interface Devices {
+  /**
+   * A signer for a security key whose public and other fields came in a request to add it. The provider's path is made
+   * canonical and must be allowed.
+   * @throws KeyError
+   */
+  securityKey(publicKey: PublicKey, fields: FieldValues, provider: string, custody: Custody): Signer;
+}
+
 export interface Ports {
   readonly clock: Clock;
   readonly confirm: Confirm;
   readonly log: Log;
+  readonly devices: Devices;
 }
 
 /** setTimeout's longest time in milliseconds; longer ones fire at once. */
@@ -44,4 +64,9 @@ export const defaultPorts: Ports = {
   // Nobody to ask is no consent.
   confirm: { confirm: async () => false },
   log: () => {},
+  devices: {
+    securityKey: () => {
+      throw new KeyError('unsupported', 'no backend for security keys');
+    },
+  },
 };

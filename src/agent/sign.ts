@@ -1,5 +1,5 @@
 /** The one road to a signature (DESIGN, "One sign request"): find the key, decide, ask where due, look again, sign. */
-import { decide } from '../policy/decide.ts';
+import { decide, dependsOnData } from '../policy/decide.ts';
 import type { Facts } from '../policy/facts.ts';
 import type { Entry } from '../store/entry.ts';
 import { copy } from '../wire/bytes.ts';
@@ -17,7 +17,7 @@ const notLookedAt = Object.freeze({ kind: 'unidentified' as const });
 
 function factsOf(session: Session, entry: Entry, data: Uint8Array): Facts {
   const { agent, bindings, peer } = session;
-  const signed = entry.destinations === undefined ? notLookedAt : classify(data);
+  const signed = dependsOnData(entry) ? classify(data) : notLookedAt;
   return Object.freeze({ entry, signed, bindings, peer, nowSeconds: agent.ports.clock.wallSeconds() });
 }
 
@@ -26,7 +26,7 @@ export function signData(session: Session, { blob, data, flags }: SignRequest): 
   agent.expire();
   const entry = agent.keyring.find(blob);
   if (entry === undefined) return session.refuse('sign: no such key');
-  const decision = decide(factsOf(session, entry, data), agent.fingerprintHash);
+  const decision = decide(factsOf(session, entry, data), agent.rules);
   switch (decision.effect) {
     case 'allow':
       return signWith(session, entry, data, flags);
@@ -39,8 +39,17 @@ export function signData(session: Session, { blob, data, flags }: SignRequest): 
   }
 }
 
+/** What a device's touch is for, in OpenSSH's words; only where there is a device to touch. */
+function purposeOf(entry: Entry, data: Uint8Array): string | undefined {
+  if (entry.signer.publicKey.fields.application === undefined) return undefined;
+  const signed = classify(data);
+  return signed.kind === 'login'
+    ? `public key authentication request for user "${visible(signed.user, 64)}"`
+    : undefined;
+}
+
 function signWith(session: Session, entry: Entry, data: Uint8Array, flags: number): Answer {
-  const signature = entry.signer.sign(data, flags);
+  const signature = entry.signer.sign(data, flags, session.closed, purposeOf(entry, data));
   if (signature instanceof Uint8Array) return encodeResponse({ kind: 'signature', signature });
   const { agent } = session;
   return signature.then((made) => {
@@ -67,7 +76,7 @@ async function askThenSign(
   agent.expire();
   if (session.closed.aborted || agent.lock.locked || !agent.keyring.has(entry))
     return session.refuse('sign: the key is gone');
-  if (decide(factsOf(session, entry, data), agent.fingerprintHash).effect === 'deny')
+  if (decide(factsOf(session, entry, data), agent.rules).effect === 'deny')
     return session.refuse('sign: no longer permitted');
   return signWith(session, entry, data, flags);
 }

@@ -61,7 +61,7 @@ function bounded(prompt: string): string {
 async function ask(
   prompt: string,
   env: Environment,
-  hint: 'confirm' | undefined,
+  hint: 'confirm' | 'none' | undefined,
   signal: AbortSignal | undefined,
   report: (line: string) => void,
 ): Promise<Uint8Array | undefined> {
@@ -137,4 +137,19 @@ export async function askSecret(
 ): Promise<Uint8Array | undefined> {
   if (askpassUse(env) === 'never') return undefined;
   return ask(prompt, env, undefined, signal, report);
+}
+
+/**
+ * Shows a notice for as long as something waits for the person: on the terminal of an agent in the foreground, else by
+ * the askpass program, which is told that no answer is wanted.
+ * @returns what ends it
+ */
+export function showNotice(text: string, env: Environment): () => void {
+  if (process.stderr.isTTY) {
+    process.stderr.write(`${text}\n`);
+    return () => process.stderr.write('User presence confirmed\n');
+  }
+  const ended = new AbortController();
+  if (askpassUse(env) !== 'never') void ask(text, env, 'none', ended.signal, () => {});
+  return () => ended.abort();
 }

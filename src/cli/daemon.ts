@@ -8,9 +8,9 @@ import { readdirSync, readFileSync, rmdirSync, unlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
-import { execvp } from '../native/libc.ts';
+import { copyVariable, execvp, setVariable } from '../native/libc.ts';
 import { listenOn } from '../server/listen.ts';
-import { restoreKept } from './environment.ts';
+import { DROPPED, dropKept, KEPT_PREFIX, keptEntries, keptState, SHELLS_OWN } from './environment.ts';
 import type { Output } from './output.ts';
 import { SERVING, type ServePlan } from './serve.ts';
 
@@ -102,13 +102,41 @@ export function leave(code: number): never {
 
 const EXEC_FAILED_EXIT = 1;
 
-/** Becomes `command`, with the environment that we were given and the agent's address. */
+/** As restoreKept for process.env, but byte for byte: what goes through its strings becomes UTF-8. */
+function restoreEnvironment(): void {
+  const entries = keptEntries(process.env);
+  for (const name of DROPPED) copyVariable(KEPT_PREFIX + name, name);
+  dropKept(process.env);
+  if (entries === undefined) return;
+  for (const name of SHELLS_OWN) delete process.env[name];
+  for (const { name, value } of entries) setVariable(name, value);
+}
+
+/** The last `count` words of our command line as bytes; undefined where they can't be had. */
+function wordsAsGiven(count: number): readonly Uint8Array[] | undefined {
+  try {
+    const line = readFileSync('/proc/self/cmdline');
+    const words: Uint8Array[] = [];
+    for (let end = line.indexOf(0), start = 0; end >= 0; start = end + 1, end = line.indexOf(0, start)) {
+      words.push(line.subarray(start, end));
+    }
+    return words.length > count ? words.slice(-count) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Becomes `command`, which are the last words of our command line. It gets what we were given (words, environment,
+ * descriptors, signals, limits), and the agent's address.
+ */
 export function become(command: readonly string[], path: string, pid: number, output: Output): never {
-  restoreKept(process.env);
+  const { words, ...inherited } = keptState(process.env);
+  restoreEnvironment();
   process.env.SSH_AUTH_SOCK = path;
   process.env.SSH_AGENT_PID = String(pid);
   const [file = ''] = command;
-  const error = execvp(file, command);
+  const error = execvp(file, (words ? wordsAsGiven(command.length) : undefined) ?? command, inherited);
   process.kill(pid, 'SIGTERM');
   output.error(error.message);
   leave(EXEC_FAILED_EXIT);

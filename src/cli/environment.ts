@@ -12,6 +12,15 @@ export const KEPT_PREFIX = 'LATCHKEY_KEPT_';
  */
 export const KEPT_ENTRIES = 'LATCHKEY_KEPT_ENTRIES';
 
+/**
+ * Also set in command mode only, of what the launcher was started with. State: a line with the soft limit of open files,
+ * then the lines SigBlk and SigIgn of proc(5). Descriptors: those above 2 that are open, with spaces between. Words: set
+ * where the command line is not plain ASCII, and then /proc/self/cmdline still has its bytes.
+ */
+const KEPT_STATE = 'LATCHKEY_KEPT_STATE';
+const KEPT_DESCRIPTORS = 'LATCHKEY_KEPT_DESCRIPTORS';
+const KEPT_WORDS = 'LATCHKEY_KEPT_WORDS';
+
 /** Variables that shells set or change when they start; KEPT_ENTRIES has them as they were. */
 export const SHELLS_OWN: readonly string[] = [
   '_',
@@ -110,7 +119,7 @@ type Environment = Record<string, string | undefined>;
  * list are not restored, so that nobody gets a variable past a filter under our prefix.
  */
 export function restoreKept(env: Environment): void {
-  const entries = env[KEPT_ENTRIES];
+  const entries = keptEntries(env);
   for (const name of DROPPED) {
     const value = env[KEPT_PREFIX + name];
     if (value !== undefined) env[name] = value;
@@ -118,15 +127,70 @@ export function restoreKept(env: Environment): void {
   dropKept(env);
   if (entries === undefined) return;
   for (const name of SHELLS_OWN) delete env[name];
-  for (const line of Buffer.from(entries, 'base64').toString('utf8').split('\n')) {
+  for (const { name, value } of entries) env[Buffer.from(name).toString('utf8')] = Buffer.from(value).toString('utf8');
+}
+
+/** An entry of the environment as it was given: maybe not UTF-8. */
+export interface EntryBytes {
+  readonly name: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+/**
+ * The entries that the launcher's shell could not hand on, or undefined where it kept none. Left out is what no program
+ * can look up: entries without a name, or without an equals sign.
+ */
+export function keptEntries(env: Environment): readonly EntryBytes[] | undefined {
+  const kept = env[KEPT_ENTRIES];
+  if (kept === undefined) return undefined;
+  const entries: EntryBytes[] = [];
+  // One character for each byte, so that nothing is lost.
+  for (const line of Buffer.from(kept, 'base64').toString('latin1').split('\n')) {
     const entry = line.replaceAll('\0', '\n');
     const cut = entry.indexOf('=');
-    if (cut > 0) env[entry.slice(0, cut)] = entry.slice(cut + 1);
+    if (cut <= 0) continue;
+    entries.push({
+      name: Buffer.from(entry.slice(0, cut), 'latin1'),
+      value: Buffer.from(entry.slice(cut + 1), 'latin1'),
+    });
   }
+  return entries;
+}
+
+/** What the launcher was started with, besides words and environment. Undefined or empty: not known. */
+export interface KeptState {
+  /** The soft limit. */
+  readonly openFiles: number | undefined;
+  /** Bit n - 1 stands for signal n. */
+  readonly ignored: bigint;
+  readonly blocked: bigint;
+  /** Those above 2. */
+  readonly descriptors: readonly number[];
+  /** Whether /proc/self/cmdline has the words, which may not be UTF-8. */
+  readonly words: boolean;
+}
+
+/** Reads what the launcher kept for a command; what is malformed counts as not known. */
+export function keptState(env: Environment): KeptState {
+  const state = env[KEPT_STATE] ?? '';
+  const limit = /^[0-9]{1,15}$/m.exec(state)?.[0];
+  const mask = (name: string): bigint =>
+    BigInt(`0x${new RegExp(`^${name}:\\s*([0-9a-f]{1,16})$`, 'm').exec(state)?.[1] ?? '0'}`);
+  return {
+    openFiles: limit === undefined ? undefined : Number(limit),
+    ignored: mask('SigIgn'),
+    blocked: mask('SigBlk'),
+    descriptors: (env[KEPT_DESCRIPTORS] ?? '')
+      .split(' ')
+      .filter((word) => /^[0-9]{1,9}$/.test(word))
+      .map(Number)
+      .filter((fd) => fd > 2),
+    words: env[KEPT_WORDS] !== undefined,
+  };
 }
 
 /** Deletes from `env` (changed in place) all that the launcher kept: for a program of our own, which wants none of it. */
 export function dropKept(env: Environment): void {
   for (const name of DROPPED) delete env[KEPT_PREFIX + name];
-  delete env[KEPT_ENTRIES];
+  for (const name of [KEPT_ENTRIES, KEPT_STATE, KEPT_DESCRIPTORS, KEPT_WORDS]) delete env[name];
 }

@@ -8,11 +8,13 @@ import { type Agent, createAgent } from '../agent/agent.ts';
 import type { Log, LogLevel } from '../agent/ports.ts';
 import { askConfirm } from '../backends/askpass.ts';
 import { socketPathOf } from '../native/libc.ts';
+import type { WebsafeRules } from '../policy/websafe.ts';
 import { createControlServer } from '../server/control.ts';
 import { controlSocketPath, listenOn, listenOnDescriptor, MAX_SOCKET_PATH } from '../server/listen.ts';
-import { type Hardening, handleSignals, hardenProcess, watchParent } from '../server/process.ts';
+import { bootClock, type Hardening, handleSignals, hardenProcess, watchParent } from '../server/process.ts';
 import { type AgentServer, createAgentServer } from '../server/server.ts';
 import type { Status } from './control.ts';
+import { createDevices } from './devices.ts';
 import { restoreKept } from './environment.ts';
 import { VERSION } from './output.ts';
 
@@ -30,6 +32,10 @@ export interface ServePlan {
   /** Seconds. */
   readonly lifetime?: number;
   readonly fingerprintHash?: string;
+  readonly websafe?: WebsafeRules;
+  /** Libraries of tokens and security keys that may be loaded: the list of `-P`. */
+  readonly providers?: string;
+  readonly allowRemoteProviders?: boolean;
   /** End when this process is no longer our parent. */
   readonly parent?: number;
   /** Descriptors of the starter's surroundings that a daemon must not keep open. */
@@ -131,7 +137,14 @@ async function start(plan: ServePlan): Promise<void> {
   const env: Record<string, string | undefined> = { ...process.env };
   restoreKept(env);
   const agent = createAgent({
-    ports: { log, confirm: { confirm: (question, signal) => askConfirm(question, env, signal) } },
+    ports: {
+      log,
+      clock: bootClock,
+      confirm: { confirm: (question, signal) => askConfirm(question, env, signal) },
+      devices: createDevices(env, log, plan.providers),
+    },
+    ...(plan.websafe === undefined ? {} : { websafe: plan.websafe }),
+    ...(plan.allowRemoteProviders === undefined ? {} : { allowRemoteProviders: plan.allowRemoteProviders }),
     ...(plan.lifetime === undefined ? {} : { defaultLifetime: plan.lifetime }),
     ...(plan.fingerprintHash === undefined ? {} : { fingerprintHash: plan.fingerprintHash }),
   });

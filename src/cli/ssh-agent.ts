@@ -4,6 +4,7 @@
  */
 import { homedir, userInfo } from 'node:os';
 import { SystemError, strerror } from '../native/libc.ts';
+import { defaultWebsafe, type WebsafeRules, withWebsafeOption } from '../policy/websafe.ts';
 import { cleanStaleSockets, ListenError, privateSocketPath, temporarySocketPath } from '../server/listen.ts';
 import { become, leave, SERVE, startDetached } from './daemon.ts';
 import { systemErrorText } from './errors.ts';
@@ -45,18 +46,22 @@ interface Options {
   path: string | undefined;
   hash: string | undefined;
   lifetime: number | undefined;
+  websafe: WebsafeRules;
+  providers: string | undefined;
+  allowRemoteProviders: boolean;
   command: readonly string[];
 }
 
-/**
- * What -O and -P allow (token libraries, signatures by security keys) is not served at all yet, so their checks are all
- * there is to do: nothing is allowed that they forbid.
- */
-function checkOption(value: string, seen: Set<string>): void {
-  if (value === 'no-restrict-websafe' || value === 'allow-remote-pkcs11') return;
-  if (!value.startsWith('websafe-allow=')) throw new Fatal('Unknown -O option');
-  if (seen.has('websafe-allow')) throw new Fatal('websafe-allow already set');
-  seen.add('websafe-allow');
+/** The value of one -O. */
+function applyOption(options: Options, value: string): void {
+  if (value === 'allow-remote-pkcs11') {
+    options.allowRemoteProviders = true;
+    return;
+  }
+  const rules = withWebsafeOption(options.websafe, value);
+  if (rules === undefined) throw new Fatal('Unknown -O option');
+  if (rules === 'already-set') throw new Fatal('websafe-allow already set');
+  options.websafe = rules;
 }
 
 function parse(argv: readonly string[]): Options {
@@ -73,10 +78,12 @@ function parse(argv: readonly string[]): Options {
     path: undefined,
     hash: undefined,
     lifetime: undefined,
+    websafe: defaultWebsafe,
+    providers: undefined,
+    allowRemoteProviders: false,
     command: [],
   };
   const given = getopt(argv, LETTERS, ['help', 'version']);
-  const seen = new Set<string>();
   const shell = (kind: 'csh' | 'sh'): void => {
     if (options.shell !== undefined && options.shell !== kind) throw new Usage();
     options.shell = kind;
@@ -136,11 +143,11 @@ function parse(argv: readonly string[]): Options {
         break;
       }
       case 'O':
-        checkOption(value, seen);
+        applyOption(options, value);
         break;
       case 'P':
-        if (seen.has('P')) throw new Fatal('-P option already specified');
-        seen.add('P');
+        if (options.providers !== undefined) throw new Fatal('-P option already specified');
+        options.providers = value;
         break;
       default:
         throw new Usage();
@@ -242,6 +249,9 @@ async function run(options: Options, env: NodeJS.ProcessEnv): Promise<number | u
     foreground: false,
     ...(options.lifetime === undefined ? {} : { lifetime: options.lifetime }),
     ...(options.hash === undefined ? {} : { fingerprintHash: options.hash }),
+    ...(options.providers === undefined ? {} : { providers: options.providers }),
+    websafe: options.websafe,
+    allowRemoteProviders: options.allowRemoteProviders,
   };
   if (options.debug || options.foreground) {
     await runForeground(options, env, home, plan);

@@ -20,8 +20,12 @@ import { makeKey, RSA_PARTS, type RsaLengths, rsaParts, SoftSigner } from './sof
 const ED25519_SEED_BYTES = 32;
 const MLDSA44_SEED_BYTES = 32;
 
-/** The public key of a request: of its certificate, or built from its fields. */
-function publicKeyOf(key: AddedKey): PublicKey {
+/**
+ * The public key of a request: of its certificate, or built from its fields. What the request repeats beside the
+ * certificate must be the certificate's.
+ * @throws KeyError
+ */
+export function publicKeyOf(key: AddedKey): PublicKey {
   const known = keyShape(key.type);
   if (known === undefined || algorithm(key.type) === undefined)
     throw new KeyError('unknown-type', 'a key type that is not served');
@@ -34,6 +38,7 @@ function publicKeyOf(key: AddedKey): PublicKey {
   const publicKey = parsePublicKey(key.certificate);
   if (publicKey.certificate === undefined || publicKey.algorithm.certificateType !== key.type)
     throw new KeyError('mismatch', 'the certificate is of another type than the key');
+  checkRepeated(key, publicKey);
   return publicKey;
 }
 
@@ -173,7 +178,6 @@ function mldsa44ed25519(custody: Custody, key: AddedKey, publicKey: PublicKey): 
  */
 export function createSigner(custody: Custody, key: AddedKey): Signer {
   const publicKey = publicKeyOf(key);
-  checkRepeated(key, publicKey);
   switch (publicKey.algorithm.family) {
     case 'ed25519':
       return ed25519(custody, key, publicKey);
@@ -185,7 +189,7 @@ export function createSigner(custody: Custody, key: AddedKey): Signer {
       return mldsa44ed25519(custody, key, publicKey);
     case 'sk-ed25519':
     case 'sk-ecdsa':
-      throw new KeyError('unsupported', 'security keys are not served yet');
+      throw new KeyError('internal', 'the private half of a security key is in its device');
     default:
       return publicKey.algorithm.family satisfies never;
   }

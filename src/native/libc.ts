@@ -81,6 +81,7 @@ const c = {
   getsockopt: bind<(fd: number, level: number, name: number, value: Uint8Array, length: Uint32Array) => number>(
     'int getsockopt(int fd, int level, int name, uint8_t *value, uint32_t *length)',
   ),
+  clock_gettime: bind<(clock: number, time: BigInt64Array) => number>('int clock_gettime(int clock, int64_t *time)'),
   getsockname: bind<(fd: number, address: Uint8Array, length: Uint32Array) => number>(
     'int getsockname(int fd, uint8_t *address, uint32_t *length)',
   ),
@@ -97,9 +98,11 @@ const c = {
   sigprocmask: bind<(how: number, set: Uint8Array, old: null) => number>(
     'int sigprocmask(int how, const uint8_t *set, void *old)',
   ),
-  execvp: bind<(file: string, argv: readonly (string | null)[]) => number>(
-    'int execvp(const char *file, const char **argv)',
+  getenv: bind<(name: string) => Pointer | null>('void *getenv(const char *name)'),
+  setenv: bind<(name: Uint8Array, value: Uint8Array | Pointer, overwrite: number) => number>(
+    'int setenv(const void *name, const void *value, int overwrite)',
   ),
+  execvp: bind<(file: Pointer, argv: Pointer) => number>('int execvp(const void *file, void *argv)'),
   strerror: bind<(errno: number) => string>('const char *strerror(int errno)'),
   setgid: bind<(gid: number) => number>('int setgid(int gid)'),
 };
@@ -268,6 +271,18 @@ export function peerCredentials(fd: number): PeerCredentials {
   return { uid: uid[0] as number, gid: gid[0] as number, pid: known ? credentialWords.getInt32(0, true) : undefined };
 }
 
+const CLOCK_BOOTTIME = 7;
+/** macOS: goes on while the machine sleeps, unlike its other monotonic clocks. */
+const CLOCK_MONOTONIC_DARWIN = 6;
+const time = new BigInt64Array(2);
+
+/** Milliseconds of a clock that only ever grows and also counts the time that the machine was suspended. */
+export function bootMilliseconds(): number {
+  if (c.clock_gettime()(isLinux ? CLOCK_BOOTTIME : CLOCK_MONOTONIC_DARWIN, time) !== 0)
+    throw new SystemError('clock_gettime');
+  return Number(time[0] as bigint) * 1000 + Number(time[1] as bigint) / 1e6;
+}
+
 const SUN_PATH_AT = 2;
 
 /** The path that a Unix socket is bound to, or undefined where it has none. @throws SystemError */
@@ -284,19 +299,80 @@ export function socketPathOf(fd: number): string | undefined {
 const F_SETFD = 2;
 const SIG_SETMASK = isLinux ? 2 : 3;
 
+const SIG_DFL = null;
+const SIG_IGN = 1n;
+const SIGNAL_SET_BYTES = 128;
+const POINTER_BYTES = 8;
+
+/** What a program starts with, besides its words and its environment. */
+export interface Inheritance {
+  /** Descriptors that it gets besides the first three; one that is not open is passed over. */
+  readonly descriptors: readonly number[];
+  /** Signals that it ignores at first, and that it has blocked: bit n - 1 stands for signal n. */
+  readonly ignored: bigint;
+  readonly blocked: bigint;
+  /** The soft limit of open files; undefined: the one in force. */
+  readonly openFiles: number | undefined;
+}
+
+/** `words` as C strings, and before them a list of their addresses that ends in NULL. Never given back. */
+function argumentBlock(words: readonly Uint8Array[]): { readonly argv: Pointer; readonly first: Pointer } {
+  const listBytes = (words.length + 1) * POINTER_BYTES;
+  const { address, bytes } = mapPlain(words.reduce((sum, word) => sum + word.length + 1, listBytes));
+  const list = new BigUint64Array(bytes.buffer, bytes.byteOffset, words.length + 1);
+  let at = listBytes;
+  for (const [i, word] of words.entries()) {
+    list[i] = BigInt(address + at);
+    bytes.set(word, at);
+    at += word.length + 1;
+  }
+  return { argv: BigInt(address), first: BigInt(address + listBytes) };
+}
+
 /**
- * Replaces this process by `file`, found on PATH, with standard input, output and error and every signal as a fresh
- * program expects them (Node leaves SIGPIPE ignored). The environment is process.env, which Node keeps in step.
+ * Replaces this process by `argv`, its first word found on PATH, with standard input, output and error, and with what
+ * Node changed for itself (descriptors, signals, limits) put back. The environment is the C library's own: process.env
+ * writes to it, and so do setVariable and copyVariable.
+ * @param file the first word, for the error
  * @returns only on failure: the error
  */
-export function execvp(file: string, argv: readonly string[]): SystemError {
-  for (const fd of [0, 1, 2]) c.fcntl()(fd, F_SETFD, 0);
-  for (const number of Object.values(constants.signals)) {
-    if (number !== constants.signals.SIGKILL && number !== constants.signals.SIGSTOP) c.signal()(number, null);
+export function execvp(file: string, argv: readonly (string | Uint8Array)[], inherited: Inheritance): SystemError {
+  const { descriptors, ignored, blocked, openFiles } = inherited;
+  const text = new TextEncoder();
+  const block = argumentBlock(argv.map((word) => (typeof word === 'string' ? text.encode(word) : word)));
+  for (const fd of [0, 1, 2, ...descriptors]) c.fcntl()(fd, F_SETFD, 0);
+  if (openFiles !== undefined) {
+    const limit = new BigUint64Array(2);
+    if (c.getrlimit()(RLIMIT_NOFILE, limit) === 0) {
+      limit[0] = BigInt(openFiles);
+      c.setrlimit()(RLIMIT_NOFILE, limit);
+    }
   }
-  c.sigprocmask()(SIG_SETMASK, new Uint8Array(128), null);
-  c.execvp()(file, [...argv, null]);
+  for (const number of Object.values(constants.signals)) {
+    if (number === constants.signals.SIGKILL || number === constants.signals.SIGSTOP) continue;
+    c.signal()(number, (ignored >> BigInt(number - 1)) & 1n ? SIG_IGN : SIG_DFL);
+  }
+  const mask = new Uint8Array(SIGNAL_SET_BYTES);
+  new DataView(mask.buffer).setBigUint64(0, blocked, true);
+  c.sigprocmask()(SIG_SETMASK, mask, null);
+  c.execvp()(block.first, block.argv);
   return new SystemError(file);
+}
+
+/** Sets a variable of the environment, byte for byte. @throws SystemError for a name that is empty or has an equals sign */
+export function setVariable(name: Uint8Array, value: Uint8Array): void {
+  const terminated = (bytes: Uint8Array): Uint8Array => {
+    const copy = new Uint8Array(bytes.length + 1);
+    copy.set(bytes);
+    return copy;
+  };
+  if (c.setenv()(terminated(name), terminated(value), 1) !== 0) throw new SystemError('setenv');
+}
+
+/** Sets the variable `to` to what `from` is, byte for byte, where that is set. */
+export function copyVariable(from: string, to: string): void {
+  const value = c.getenv()(from);
+  if (value !== null) c.setenv()(new TextEncoder().encode(`${to}\0`), value, 1);
 }
 
 /** Marks a descriptor as one that a program run later does not get. */

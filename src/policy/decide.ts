@@ -3,9 +3,11 @@
  * without constraints signs what it is asked to; destinations permit or refuse; a key added with -c asks each time.
  */
 import { fingerprint } from '../keys/publickey.ts';
+import type { Entry } from '../store/entry.ts';
 import { visible } from '../wire/visible.ts';
 import { maySign } from './destination.ts';
 import type { Facts } from './facts.ts';
+import { type WebsafeRules, websafe } from './websafe.ts';
 
 export type Decision =
   | { readonly effect: 'allow' }
@@ -27,13 +29,25 @@ function question(facts: Facts, hash: string): string {
   return lines.join('\n');
 }
 
-/** @param hash of fingerprints in questions, `ssh-agent -E` */
-export function decide(facts: Facts, hash: string): Decision {
+export interface DecisionRules {
+  /** Of fingerprints in questions, `ssh-agent -E`. */
+  readonly fingerprintHash: string;
+  readonly websafe: WebsafeRules;
+}
+
+/** Whether what is to be signed has a bearing on the decision; where not, it need not be looked at. */
+export function dependsOnData({ signer, destinations }: Entry): boolean {
+  return destinations !== undefined || signer.publicKey.fields.application !== undefined;
+}
+
+export function decide(facts: Facts, rules: DecisionRules): Decision {
   const { entry, bindings, signed, nowSeconds } = facts;
   if (entry.destinations !== undefined) {
     const { blob } = entry.signer.publicKey;
     const permission = maySign({ blob, destinations: entry.destinations }, bindings, signed, nowSeconds);
     if (!permission.ok) return { effect: 'deny', reason: permission.reason };
   }
-  return entry.confirm ? { effect: 'ask', question: question(facts, hash) } : allow;
+  const verdict = websafe(entry.signer.publicKey, signed, rules.websafe);
+  if (!verdict.ok) return { effect: 'deny', reason: verdict.reason };
+  return entry.confirm ? { effect: 'ask', question: question(facts, rules.fingerprintHash) } : allow;
 }

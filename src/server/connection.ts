@@ -4,8 +4,8 @@
  * (half a frame, or frames behind one that waits for a person) is kept aside, in custody where it may hold a secret.
  */
 import type { Socket } from 'node:net';
+import type { Custody, Slot } from '../agent/ports.ts';
 import type { Session } from '../agent/session.ts';
-import type { Custody, Slot } from '../keys/custody.ts';
 import { frameLength, LENGTH_BYTES, MAX_FRAME_BYTES } from '../wire/frame.ts';
 import { carriesSecret } from '../wire/requests.ts';
 

@@ -1,7 +1,7 @@
 /** Who connected: credentials from the kernel, the process and its ancestors from /proc when somebody asks (Linux). */
 import { readFileSync, readlinkSync } from 'node:fs';
+import type { Peer, PeerProcess } from '../agent/ports.ts';
 import { isLinux, type PeerCredentials, peerCredentials } from '../native/libc.ts';
-import type { Peer, PeerProcess } from '../policy/facts.ts';
 
 /** Ancestors that are looked at: a deep shell has a dozen. */
 export const MAX_ANCESTORS = 32;

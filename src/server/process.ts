@@ -1,6 +1,8 @@
 /** What the agent does to its own process before it holds a key: see DESIGN section 4, last point. */
+
 import inspector from 'node:inspector';
-import { bind, denyCoreFiles, denyTracing, dropGroup, isLinux } from '../native/libc.ts';
+import { type Clock, systemClock } from '../agent/ports.ts';
+import { bind, bootMilliseconds, denyCoreFiles, denyTracing, dropGroup, isLinux } from '../native/libc.ts';
 
 export interface Hardening {
   /** No debugger of the same user, no reading of /proc/PID/mem. */
@@ -64,3 +66,6 @@ export function watchParent(pid: number, gone: () => void): void {
   }, PARENT_WATCH_MS);
   timer.unref();
 }
+
+/** OpenSSH's clock: lifetimes go on while the machine sleeps. */
+export const bootClock: Clock = { ...systemClock, now: bootMilliseconds };

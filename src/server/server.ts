@@ -4,8 +4,8 @@
  */
 import { createServer, type Server, Socket } from 'node:net';
 import type { Agent } from '../agent/agent.ts';
+import type { Peer } from '../agent/ports.ts';
 import { openFilesLimit } from '../native/libc.ts';
-import type { Peer } from '../policy/facts.ts';
 import { Connection, HeldBytes, READ_BYTES } from './connection.ts';
 import { peerOf } from './peer.ts';
 

@@ -9,6 +9,8 @@ export const DELAY_STEP_MS = 100;
 export const MAX_DELAY_MS = 10_000;
 /** Guessers whose count is remembered; the oldest is forgotten first. A new process is a new guesser in any case. */
 export const MAX_GUESSERS = 1024;
+/** A longer pass phrase is refused, in bytes; askpass programs give at most 1023. */
+export const MAX_PASSPHRASE_BYTES = 1024;
 /** Guesses of one guesser that may wait; more are refused at once. */
 export const MAX_WAITING_GUESSES = 16;
 
@@ -44,7 +46,7 @@ export class Lock {
    * @returns false for an empty pass phrase, and where it is locked already
    */
   async lock(passphrase: Uint8Array): Promise<boolean> {
-    if (this.#locked || passphrase.length === 0) return false;
+    if (this.#locked || passphrase.length === 0 || passphrase.length > MAX_PASSPHRASE_BYTES) return false;
     this.#locked = true;
     try {
       const sealing = this.#custody.seal(passphrase);
@@ -84,9 +86,11 @@ export class Lock {
     if (!this.#locked) return false;
     const guesser = this.#guesser(who);
     if (guesser.waiting >= MAX_WAITING_GUESSES) return false;
-    const phrase = this.#custody.passing(Math.max(1, passphrase.length));
-    phrase.bytes.set(passphrase);
-    const guess = phrase.bytes.subarray(0, passphrase.length);
+    // Too long to be right; it still counts as a guess.
+    const length = passphrase.length > MAX_PASSPHRASE_BYTES ? 0 : passphrase.length;
+    const phrase = this.#custody.passing(Math.max(1, length));
+    const guess = phrase.bytes.subarray(0, length);
+    guess.set(passphrase.subarray(0, length));
     guesser.waiting++;
     const attempt = guesser.last.then(() => this.#guess(guesser, guess));
     guesser.last = attempt.catch(() => undefined);

@@ -3,8 +3,10 @@ import { existsSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { openProvider, type TokenKey, type TokenProvider } from '../../src/backends/pkcs11.ts';
+import { scanMemory } from '../support/memscan.ts';
 import {
   bytes,
+  children,
   FAKE_PIN,
   type FakeProvider,
   fakeProvider,
@@ -321,6 +323,7 @@ describe('keys in SoftHSM', () => {
     const base = testPorts(hsm.env);
     const ports = { ...base, askPin: async () => bytes('1234') };
     const { keys, provider } = await openAt(SOFTHSM, bytes('1234'), ports);
+    const files = readdirSync('/proc/self/fd').length;
     let signed = 0;
     const failures = new Set<string>();
     for (let i = 0; i < KILLS; i++) {
@@ -340,10 +343,36 @@ describe('keys in SoftHSM', () => {
       });
     }
     expect(signed).toBeGreaterThan(0);
+    // Two pipes of the helper that runs now, and what the test runner opens meanwhile.
+    expect(readdirSync('/proc/self/fd').length).toBeLessThan(files + 10);
+    expect(children().filter(({ state }) => state === 'Z')).toEqual([]);
     for (const failure of failures)
       expect(failure).toMatch(/its helper process was ended by SIGKILL before it answered$/);
     for (const { kind, blob, publicKey } of imported)
       expect(holds(publicKey, kind, DATA, await find(keys, blob).signer.sign(DATA, 2))).toBe(true);
+  });
+
+  test('leave no PIN in the memory of their helper', async () => {
+    const pin = 'a PIN as no other: 7391 5520';
+    hsm.initialise('third', pin);
+    try {
+      const keys = KINDS.slice(0, 2).map((kind, i) => hsm.importKey('third', pin, kind, 'k', `e${i}`));
+      for (const early of [pin, '']) {
+        const ports = testPorts(hsm.env);
+        const opened = await openAt(SOFTHSM, bytes(early), ports);
+        ports.answers.push(pin);
+        for (const { blob } of keys) await find(opened.keys, blob).signer.sign(DATA, 2);
+        const needles = { pin, control: SOFTHSM };
+        const scan = scanMemory(
+          opened.provider.pid as number,
+          Object.entries(needles).map(([name, text]) => ({ name, bytes: bytes(text) })),
+        );
+        expect([...new Set(scan.found.map(({ name }) => name))]).toEqual(['control']);
+        opened.provider.close();
+      }
+    } finally {
+      run('softhsm2-util', ['--delete-token', '--token', 'third'], hsm.env);
+    }
   });
 
   test('have a helper whose memory others of the same user cannot read', async () => {

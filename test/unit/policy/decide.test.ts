@@ -4,6 +4,7 @@ import type { Signer } from '../../../src/keys/signer.ts';
 import { bind, noBindings } from '../../../src/policy/bindings.ts';
 import { type Decision, decide } from '../../../src/policy/decide.ts';
 import type { Facts } from '../../../src/policy/facts.ts';
+import { defaultWebsafe } from '../../../src/policy/websafe.ts';
 import type { Entry } from '../../../src/store/entry.ts';
 import { bindingTo, freshEd25519 } from '../../../src/testing/fixtures.ts';
 import { classify } from '../../../src/wire/signeddata.ts';
@@ -33,7 +34,10 @@ function decided(entry: Partial<Entry>, facts: Partial<Facts> = {}, hash = 'sha2
   const plain = { signer, comment: 'comment', confirm: false, expiresAt: undefined, destinations: undefined };
   const unidentified = { kind: 'unidentified' as const };
   const rest = { signed: unidentified, bindings: noBindings, peer: undefined, nowSeconds: 1_800_000_000 };
-  return decide({ entry: { ...plain, ...entry }, ...rest, ...facts }, hash);
+  return decide(
+    { entry: { ...plain, ...entry }, ...rest, ...facts },
+    { fingerprintHash: hash, websafe: defaultWebsafe },
+  );
 }
 
 const effect = (...args: Parameters<typeof decided>): string => decided(...args).effect;
