@@ -19,8 +19,6 @@ const expectationsFile = join(root, 'bench/expectations.json');
 const [FEW, MANY] = [500, 2500];
 /** By how much a count may grow, as a share; counts that hang on timing get more. */
 const TOLERANCE = { syscalls: 0.1, heap: 0.1, instructions: 0.1, files: 0.2, bytes: 0.1 };
-/** An entry of fewer bytes only loads another file. */
-const SMALL_ENTRY = 2048;
 
 /**
  * Counts by name.
@@ -42,19 +40,19 @@ export async function countWork(folder) {
   }
 }
 
-/** What a program reads at its start: its own file, what that file imports in either way, and what those import outright. */
+/** What a program reads at its start: its own file, and those that are imported from it outright. */
 function loadedBytes(folder, program) {
   const seen = new Set();
-  const outright = /(?:^|;|\n)\s*import\s*(?:[^'"()]*?from\s*)?["'](\.[^"']+)["']/g;
-  const either = /\bimport\s*\(?\s*(?:[^'"()]*?from\s*)?["'](\.[^"']+)["']/g;
-  const visit = (path, pattern) => {
+  const visit = (path) => {
     if (seen.has(path)) return;
     seen.add(path);
-    for (const [, name] of readFileSync(path, 'utf8').matchAll(pattern)) visit(resolve(path, '..', name), outright);
+    const text = readFileSync(path, 'utf8');
+    for (const [, name] of text.matchAll(/(?:^|;|\n)\s*import\s*(?:[^'"()]*?from\s*)?["'](\.[^"']+)["']/g))
+      visit(resolve(path, '..', name));
   };
-  // The entry of ssh-agent is a few lines that load the rest when signals are taken.
-  const entry = join(folder, 'dist', `${program}.mjs`);
-  visit(entry, sizeOf(entry) < SMALL_ENTRY ? either : outright);
+  const entry = ['cjs', 'mjs'].map((end) => join(folder, 'dist', `${program}.${end}`)).find((path) => existsSync(path));
+  if (entry === undefined) throw new Error(`${folder} has no ${program}`);
+  visit(entry);
   return [...seen].reduce((sum, path) => sum + sizeOf(path), 0);
 }
 

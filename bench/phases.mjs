@@ -177,9 +177,12 @@ export async function beside(bench) {
     const began = Date.now();
     const message = await ask(one.socket, signRequest(asked, Buffer.from('may I?')));
     if (message?.[0] === 14 && Date.now() - began > ANSWER_SECONDS * 900) asks.add(one);
-    else bench.notes.push(`${one.agent.label} asks nobody before it signs: no figure beside a question`);
+    else
+      bench.notes.push(
+        `${one.agent.label} signs without asking or refuses keys to be asked for: no figure beside a question`,
+      );
   }
-  const seconds = bench.quick ? 2 : Math.max(2, ANSWER_SECONDS * 2.5);
+  const seconds = ANSWER_SECONDS * 2;
   const sign = (one, what, flags, ...more) =>
     bench.load.run('sign', '-s', one.socket, '-k', what, '-f', flags, ...more);
   const measured = (one) => sign(one, file, 0, '-r', BESIDE_RATE, '-t', seconds);

@@ -35,9 +35,9 @@ if [ $latchkey_command = yes ] && [ -r /proc/$$/environ ]; then
     latchkey_name=${latchkey_word##*/}
     # The listing may name what it was read with, closed by now.
     case $latchkey_name in [012] | *[!0-9]*) continue ;; esac
-    if ! [ -r "$latchkey_word" ]; then continue; fi
+    if ! [ -r "$latchkey_word" ] || [ /proc/$$/fd/$latchkey_name -ef "$0" ]; then continue; fi
     { read -r latchkey_flags && read -r latchkey_flags; } <"$latchkey_word"
-    # Octal: 2000000 is O_CLOEXEC, on the shell's own script for one.
+    # Octal: 2000000 is O_CLOEXEC. Shells set it on what is theirs; dash forgets that for its script where 3 to 9 are open.
     case $latchkey_flags in *[2367]??????) ;; flags:*) latchkey_fds="$latchkey_fds $latchkey_name" ;; esac
   done
   if [ ${#latchkey_fds} -lt 100000 ]; then # Linux takes no variable of 128 KiB or more

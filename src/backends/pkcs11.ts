@@ -17,7 +17,7 @@ export type { Pkcs11Limits, Pkcs11Ports, TokenStatus } from './pkcs11provider.ts
 
 /** A signer that always takes its time. An abort ends questions to a person, and the wait for the token. */
 export interface TokenSigner extends Signer {
-  sign(data: Uint8Array, flags: number, signal?: AbortSignal): Promise<Uint8Array>;
+  sign(data: Uint8Array, flags: number, signal?: AbortSignal, purpose?: string): Promise<Uint8Array>;
 }
 
 export interface TokenKey {
@@ -62,11 +62,11 @@ class ProviderSigner implements TokenSigner {
     this.#disposedOf = disposedOf;
   }
 
-  async sign(data: Uint8Array, flags: number, signal?: AbortSignal): Promise<Uint8Array> {
+  async sign(data: Uint8Array, flags: number, signal?: AbortSignal, purpose?: string): Promise<Uint8Array> {
     if (this.#disposed) throw new KeyError('internal', 'the key was removed');
     const own = copy(data);
     const { name, hash } = signatureAlgorithm(this.publicKey.algorithm, flags);
-    const raw = await this.#provider.sign(this.#place, { hash, data: own }, signal);
+    const raw = await this.#provider.sign(this.#place, { hash, data: own, purpose }, signal);
     const signature =
       raw.length > 0 && raw.length % 2 === 0 ? signatureBlob(this.publicKey, name, raw) : new Uint8Array();
     if (!verifySignature(this.publicKey, own, signature))

@@ -10,6 +10,7 @@ import { type PublicKey, parsePublicKey } from '../keys/publickey.ts';
 import { hex } from '../wire/bytes.ts';
 import { visible } from '../wire/visible.ts';
 import type { Environment } from './helper.ts';
+import { type Failure, failureError, named, processError } from './pkcs11errors.ts';
 import { HelperProcess, HelperProcessError } from './pkcs11process.ts';
 import {
   decodeAnswer,
@@ -79,42 +80,20 @@ export interface KeyPlace {
   readonly token: TokenState;
 }
 
-type Failure = Extract<HelperAnswer, { kind: 'failure' }>;
 type SignAnswer = Extract<HelperAnswer, { kind: 'signature' }> | Failure;
 export interface SignInput {
   readonly hash: Hash | undefined;
   readonly data: Uint8Array;
+  /** A line that tells a person what the signature is for. */
+  readonly purpose: string | undefined;
 }
 
 const NONE: Uint8Array = new Uint8Array();
-const named = (token: TokenState | undefined): string => `"${visible(token?.label ?? '')}"`;
 
-function processError(path: string, { code, message }: HelperProcessError): KeyError {
-  const unserved = code === 'withdrawn' ? message : `PKCS#11 provider ${visible(path)}: ${message}`;
-  return new KeyError('internal', unserved);
-}
-
-function failureError(path: string, { code, text, tokens: [token] }: Failure): KeyError {
-  const provider = visible(path);
-  switch (code) {
-    case 'not-a-provider':
-      return new KeyError('unsupported', `${provider} is no PKCS#11 provider: ${visible(text)}`);
-    case 'unloadable':
-      return new KeyError('unsupported', `${provider} could not be loaded: ${visible(text)}`);
-    case 'pin-needed':
-      return new KeyError('needs-passphrase', `token ${named(token)} wants its PIN: ${visible(text)}`);
-    case 'wrong-pin':
-      return new KeyError('wrong-passphrase', `wrong PIN for token ${named(token)}`);
-    case 'pin-locked':
-      return new KeyError('wrong-passphrase', `the PIN of token ${named(token)} is locked after too many wrong ones`);
-    case 'gone':
-    case 'device':
-    case 'failed':
-    case 'malformed':
-      return new KeyError('internal', `PKCS#11 provider ${provider}: ${visible(text)}`);
-    default:
-      return code satisfies never;
-  }
+/** What a question for a PIN is about, where a key is. */
+interface About {
+  readonly key?: string;
+  readonly purpose?: string | undefined;
 }
 
 /** Shared by all who opened it. */
@@ -248,10 +227,11 @@ export class Provider {
   async #question(
     token: TokenState,
     wrong: boolean,
-    key: string,
+    about: About,
     signal?: AbortSignal,
   ): Promise<Uint8Array | undefined> {
     const count = this.#tokens.get(hex(token.identity))?.wrongPins ?? 0;
+    const { key, purpose } = about;
     const words = [
       wrong ? `Wrong PIN (${count} so far).` : '',
       token.lastTry ? 'This is the last try: one more wrong PIN locks the token.' : '',
@@ -259,7 +239,9 @@ export class Provider {
       token.pinPad ? `Press return, then type the PIN of token ${named(token)} at its reader` : '',
       token.pinPad ? '' : `Enter PIN for token ${named(token)}`,
     ];
-    const prompt = `${words.filter((word) => word !== '').join(' ')}${key === '' ? '' : ` (key ${visible(key)})`}: `;
+    const why = purpose === undefined ? '' : `${purpose}\n`;
+    const which = key ? ` (key ${visible(key)})` : '';
+    const prompt = `${why}${words.filter((word) => word !== '').join(' ')}${which}: `;
     const limit = new AbortController();
     const stop = (this.#ports.clock ?? systemClock).after(this.#limits.questionMs, () => limit.abort());
     try {
@@ -273,13 +255,13 @@ export class Provider {
   async #withPin<T>(
     token: TokenState,
     wrong: boolean,
-    key: string,
+    about: About,
     signal: AbortSignal | undefined,
     use: (pin: Uint8Array) => Promise<T>,
   ): Promise<T> {
     // A person who types at the reader is asked there; only the last try is announced before.
     if (token.pinPad && !token.lastTry) return use(NONE);
-    const pin = await this.#question(token, wrong, key, signal);
+    const pin = await this.#question(token, wrong, about, signal);
     try {
       if (pin === undefined || (pin.length === 0 && !token.pinPad))
         throw new KeyError('needs-passphrase', `token ${named(token)} wants its PIN, and nobody gave it`);
@@ -309,7 +291,7 @@ export class Provider {
     const accepted = (): boolean => answer.tokens.some((token) => token.pin === 'accepted');
     const last = answer.tokens.find((token) => token.pin === 'last-try');
     if (!accepted() && last !== undefined)
-      answer = await this.#withPin(last, false, '', undefined, (fresh) => ask(fresh, last.identity));
+      answer = await this.#withPin(last, false, {}, undefined, (fresh) => ask(fresh, last.identity));
     const { tokens, keys } = answer;
     const refused = tokens.find((token) => token.pin === 'wrong') ?? tokens.find((token) => token.pin !== 'unused');
     if (refused !== undefined && !accepted()) {
@@ -350,7 +332,8 @@ export class Provider {
       path: this.path,
       token: place.token.identity,
       blob: place.publicKey.plainBlob,
-      ...input,
+      hash: input.hash,
+      data: input.data,
       pin: more.pin,
       lastTry: more.lastTry ?? false,
     };
@@ -382,7 +365,7 @@ export class Provider {
         const wrong = answer.code === 'wrong-pin';
         const more = { lastTry: token.lastTry };
         const use = (pin: Uint8Array) => this.#signRequest(place, input, { pin, ...more }, signal);
-        answer = await this.#withPin(token, wrong, place.label, signal, use);
+        answer = await this.#withPin(token, wrong, { key: place.label, purpose: input.purpose }, signal, use);
         if (answer.kind === 'failure' && answer.code === 'wrong-pin') this.#noteWrong(answer.tokens[0]);
       }
       return answer;

@@ -66,7 +66,10 @@ function parseAgent(argv: readonly string[]): AgentArguments {
         throw new Usage(`Invalid lifetime: ${shown(option.value ?? '')}: say 90, 10m, 8h or 2d`);
     }
   }
-  return { path, lifetime, debug, command: given.operands };
+  const { operands } = given;
+  // The launcher looks for it too, to hand the command its environment as it was.
+  if (operands.length > 0 && argv.at(-operands.length - 1) !== '--') throw new Usage('put -- before the command');
+  return { path, lifetime, debug, command: operands };
 }
 
 async function agent(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<void> {

@@ -28,13 +28,13 @@ function run(file: string, args: readonly string[], env: Env = {}): SpawnSyncRet
   return spawnSync(file, args, { env: cleanEnv(home, env), cwd: home, encoding: 'utf8' });
 }
 
-/** The same words under both agents, wrapped in a shell script where it is given: `$0` is the agent. */
-function both(script: string, ...args: string[]): readonly [string, string] {
-  const under = (file: string): string => {
+/** The same script with our agent as its `$0` (or `$0 "$@"`, where more words follow), and with OpenSSH's. */
+function both(script: string, agent: readonly string[] = [ours]): readonly [string, string] {
+  const under = ([file = '', ...args]: readonly string[]): string => {
     const { stdout, stderr, status, signal } = run('/bin/bash', ['-c', script, file, ...args]);
     return JSON.stringify([stdout, stderr, status, signal]);
   };
-  return [under(ours), under(REFERENCE)];
+  return [under(agent), under([REFERENCE])];
 }
 
 describe('a command', () => {
@@ -154,6 +154,16 @@ describe('a command', () => {
   it('goes on ignoring what was ignored before, as under nohup', () => {
     const [mine, theirs] = both('trap "" HUP INT; "$0" grep SigIgn /proc/self/status');
     expect(mine).toBe(theirs);
+    const [quiet, reference] = both('trap "" PIPE QUIT TERM USR1 XFSZ; "$0" grep SigIgn /proc/self/status');
+    expect(quiet).toBe(reference);
+  });
+
+  it('has the signals blocked that were blocked before', () => {
+    const python =
+      'import os, signal, sys; signal.pthread_sigmask(0, [1, 12, 15, 40]); os.execvp(sys.argv[1], sys.argv[1:])';
+    const [mine, theirs] = both(`python3 -c '${python}' "$0" grep -E 'Sig(Blk|Ign)' /proc/self/status`);
+    expect(mine).toBe(theirs);
+    expect(mine).toContain('8000004801');
   });
 
   it('has the open files that its starter left it', () => {
@@ -161,9 +171,37 @@ describe('a command', () => {
     expect(mine).toBe(theirs);
   });
 
+  it('has no other open files, and shares those that have no gap after the first 16', () => {
+    const many = Array.from({ length: 30 }, (_, i) => `${i + 3}</dev/null`).join(' ');
+    for (const files of ['', '4</dev/null 10</dev/null', many]) {
+      const [mine, theirs] = both(`"$0" ls /proc/self/fd ${files}`);
+      expect(mine, files).toBe(theirs);
+    }
+  });
+
   it('gets words that are not UTF-8 as they are', () => {
     const [mine, theirs] = both(`"$0" printf '%s' $'a\\xff\\xc3b' | od -c`);
     expect(mine).toBe(theirs);
+    const long = `x=$(head -c 90000 /dev/zero | tr '\\0' '\\377')`;
+    const [longer, reference] = both(`${long}; "$0" -t 5 -- printf '<%s>' $'\\x81' '' "$x" "$x" '' | od -c`);
+    expect(longer).toBe(reference);
+  });
+
+  it('gets entries that are not UTF-8 as they are', () => {
+    const names = ['plain', 'NODE_PATH', 'PWD', 'odd.name', 'n\\xff'].map((name) => `$'${name}=a\\xff\n\\xc3'`);
+    const [mine, theirs] = both(`env ${names.join(' ')} "$0" env -0 | grep -az '=a' | sort -z | od -c`);
+    expect(mine).toBe(theirs);
+    expect(mine.split('303')).toHaveLength(names.length + 1);
+  });
+
+  it('gets all that from latchkey agent, too', () => {
+    const files = '3<<<three 7<<<seven 20<<<twenty';
+    const look = `'ulimit -Sn; grep Sig[BI] /proc/self/status; cat <&3; cat <&7; cat <&20; printf %s "$@" "$NODE_PATH"'`;
+    const start = `ulimit -Sn 500; trap "" HUP INT; export NODE_PATH=$'\\xff'`;
+    const script = `${start}; "$0" "$@" bash -c ${look} bash $'a\\xff\\xc3b' ${files} | od -c`;
+    const [mine, theirs] = both(script, [program('latchkey'), 'agent', '--']);
+    expect(mine).toBe(theirs);
+    expect(mine).toContain('377');
   });
 });
 

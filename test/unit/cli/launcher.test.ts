@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { DROPPED, dropKept, restoreKept, SHELLS_OWN } from '../../../src/cli/environment.ts';
+import { DROPPED, dropKept, keptEntries, keptState, restoreKept, SHELLS_OWN } from '../../../src/cli/environment.ts';
 
 // A folder name with what shells stumble over.
 const base = realpathSync(mkdtempSync(join(tmpdir(), "latchkey launcher's ")));
@@ -26,26 +26,28 @@ const program = join(home, 'bin/ssh-agent');
 
 const PROBE = `
 const { readFileSync } = require('node:fs');
-const { restoreKept } = require('./environment.cjs');
+const { keptState, restoreKept } = require('./environment.cjs');
 if (process.argv[2] === 'wait') { console.log(process.pid); setInterval(() => {}, 1000); }
 else {
   const own = { ...process.env };
   const restored = { ...process.env };
   restoreKept(restored);
-  console.log(JSON.stringify({ args: process.argv.slice(2), file: process.argv[1], pid: process.pid, own, restored,
-    title: process.title, comm: readFileSync('/proc/self/comm', 'utf8').trim(), execArgv: process.execArgv }));
+  const state = keptState(own);
+  console.log(JSON.stringify({ args: process.argv.slice(2), file: process.argv[1], own, restored, title: process.title,
+    state: { ...state, ignored: String(state.ignored), blocked: String(state.blocked) },
+    line: readFileSync('/proc/self/cmdline', 'latin1') }));
 }
 `;
 
 interface Seen {
   readonly args: string[];
   readonly file: string;
-  readonly pid: number;
   readonly own: Record<string, string>;
   readonly restored: Record<string, string>;
   readonly title: string;
-  readonly comm: string;
-  readonly execArgv: string[];
+  readonly state: object & { readonly descriptors: number[] };
+  /** Its command line, each byte a character. */
+  readonly line: string;
 }
 
 let fill: (name: string, values: object) => string;
@@ -161,18 +163,85 @@ it('gives a command every variable back: odd names, what shells change, empty an
 });
 
 it('keeps a stranger from slipping variables to a command under its prefix', () => {
-  const env = { LATCHKEY_KEPT_NODE_OPTIONS: '--inspect', LATCHKEY_KEPT_ENTRIES: btoa('EVIL=1'), A: '1' };
-  expect(seen(program, ['command'], env).restored).toEqual({ A: '1' });
-  expect(seen(program, ['-s'], env).restored.EVIL).toBeUndefined();
-  const plain = { LATCHKEY_KEPT_BASH_ENV: '/x' };
-  restoreKept(plain);
-  expect(plain).toEqual({ LATCHKEY_KEPT_BASH_ENV: '/x' });
+  const env = {
+    LATCHKEY_KEPT_NODE_OPTIONS: '--inspect',
+    LATCHKEY_KEPT_ENTRIES: btoa('EVIL=1'),
+    LATCHKEY_KEPT_STATE: '1\nSigBlk:\t01\nSigIgn:\t02',
+    LATCHKEY_KEPT_DESCRIPTORS: '77',
+    LATCHKEY_KEPT_WORDS: 'cmdline',
+    A: '1',
+  };
+  const command = seen(program, ['command'], env);
+  expect(command.restored).toEqual({ A: '1' });
+  expect(command.state).toMatchObject({ ignored: '0', blocked: '0', words: false });
+  expect(command.state.descriptors).not.toContain(77);
+  const plain = seen(program, ['-s'], env);
+  expect(plain.restored.EVIL).toBeUndefined();
+  expect(plain.state).toEqual({ ignored: '0', blocked: '0', descriptors: [], words: false });
+});
+
+it('restores no variable that is not on the list', () => {
+  const env = { LATCHKEY_KEPT_BASH_ENV: '/x' };
+  restoreKept(env);
+  expect(env).toEqual({ LATCHKEY_KEPT_BASH_ENV: '/x' });
 });
 
 it('drops what was kept for a program that wants none of it', () => {
-  const env = { LATCHKEY_KEPT_NODE_OPTIONS: '--inspect', LATCHKEY_KEPT_ENTRIES: '', A: '1' };
+  const env = {
+    LATCHKEY_KEPT_NODE_OPTIONS: '--inspect',
+    LATCHKEY_KEPT_ENTRIES: '',
+    LATCHKEY_KEPT_STATE: '500',
+    LATCHKEY_KEPT_DESCRIPTORS: '3',
+    LATCHKEY_KEPT_WORDS: 'cmdline',
+    A: '1',
+  };
   dropKept(env);
   expect(env).toEqual({ A: '1' });
+});
+
+it('tells for a command which limit, signals and descriptors it was started with', () => {
+  const script = 'ulimit -Sn 300; trap "" HUP PIPE QUIT; exec 3</dev/null 5<>/dev/null 17</dev/null; exec "$0" command';
+  const { state } = seen('/bin/bash', ['--norc', '-c', script, program]);
+  // HUP is 1, QUIT 3, PIPE 13.
+  expect(state).toMatchObject({ openFiles: 300, ignored: String(0x1005), blocked: '0', words: false });
+  // Who runs the tests may leave descriptors past 15 open to all its children.
+  expect(state.descriptors.filter((fd) => fd < 16)).toEqual([3, 5]);
+  expect(state.descriptors).toContain(17);
+});
+
+it('does not count its own script among the descriptors, wherever that is', () => {
+  const files = [3, 4, 5, 6, 7, 8, 9];
+  const script = `exec ${files.map((fd) => `${fd}</dev/null`).join(' ')}; exec "$0" command`;
+  const { descriptors } = seen('/bin/bash', ['--norc', '-c', script, program]).state;
+  expect(descriptors.filter((fd) => fd < 16)).toEqual(files);
+});
+
+it('leaves the command line as it is where it is not plain ASCII, and else shows the name of the program', () => {
+  const odd = seen('/bin/bash', ['--norc', '-c', `exec "$0" command $'a\\xff\\xc3b' '' $'\\x81'`, program]);
+  expect(odd.state).toMatchObject({ words: true });
+  expect(odd.line.endsWith('\0command\0a\xff\xc3b\0\0\x81\0')).toBe(true);
+  const plain = seen(program, ['command', 'a b', '~!']);
+  expect(plain.state).toMatchObject({ words: false });
+  expect(plain.title).toBe('ssh-agent');
+});
+
+it('takes what it cannot read as not known', () => {
+  const unknown = { openFiles: undefined, ignored: 0n, blocked: 0n, descriptors: [], words: false };
+  expect(keptState({})).toEqual(unknown);
+  const state = 'unlimited\nSigBlk:\txyz\nSigIgn:\t00000000000000000001';
+  expect(keptState({ LATCHKEY_KEPT_STATE: state, LATCHKEY_KEPT_DESCRIPTORS: ' 1 2 -3 x 4x 0x5 ' })).toEqual(unknown);
+});
+
+it('gives entries back byte for byte, and leaves out those that have no name', () => {
+  const kept = Buffer.from('a.b=\xff\0\xc3\nc\xe4=\n=x\nlonely\nd=e=f', 'latin1').toString('base64');
+  const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
+  const entries = keptEntries({ LATCHKEY_KEPT_ENTRIES: kept })?.map(({ name, value }) => [text(name), text(value)]);
+  expect(entries).toEqual([
+    ['a.b', '\xff\n\xc3'],
+    ['c\xe4', ''],
+    ['d', 'e=f'],
+  ]);
+  expect(keptEntries({})).toBeUndefined();
 });
 
 it('becomes Node: one process, which ps shows under the name of the program', async () => {
