@@ -7,6 +7,7 @@ import type { Signer } from '../keys/signer.ts';
 import { isRemote } from '../policy/bindings.ts';
 import { permitted } from '../policy/destination.ts';
 import type { Entry } from '../store/entry.ts';
+import type { Keyring } from '../store/keyring.ts';
 import type { Request } from '../wire/requests.ts';
 import { encodeResponse, type Identity } from '../wire/responses.ts';
 import { visible } from '../wire/visible.ts';
@@ -19,13 +20,22 @@ function isVisible(session: Session, entry: Entry): boolean {
   return permitted(entry.destinations, session.bindings, undefined, now).ok;
 }
 
+/** The whole list of an agent whose keys may all be seen everywhere, until a key comes or goes. */
+const wholeLists = new WeakMap<Keyring, { readonly version: number; readonly answer: Uint8Array }>();
+
 export function listKeys(session: Session): Uint8Array {
   const { agent } = session;
+  const { keyring } = agent;
   agent.expire();
+  const known = wholeLists.get(keyring);
+  if (known?.version === keyring.version) return known.answer;
   const identities: Identity[] = [];
   for (const entry of agent.keyring.entries())
     if (isVisible(session, entry)) identities.push({ blob: entry.signer.publicKey.blob, comment: entry.comment });
-  return encodeResponse({ kind: 'identities', identities });
+  const answer = encodeResponse({ kind: 'identities', identities });
+  if (keyring.entries().every(({ destinations }) => destinations === undefined))
+    wholeLists.set(keyring, { version: keyring.version, answer });
+  return answer;
 }
 
 export function removeKey(session: Session, blob: Uint8Array): Uint8Array {

@@ -46,7 +46,9 @@ export class Session {
   readonly agent: Agent;
   readonly peer: Peer | undefined;
   bindings: Bindings = noBindings;
-  readonly #closed = new AbortController();
+  #isClosed = false;
+  /** Made when somebody first has to learn of the end: most connections come and go without. */
+  #closing: AbortController | undefined;
   readonly #onClose: () => void;
 
   constructor(agent: Agent, peer: Peer | undefined, onClose: () => void) {
@@ -57,13 +59,18 @@ export class Session {
 
   /** Aborted when the client is gone. */
   get closed(): AbortSignal {
-    return this.#closed.signal;
+    if (this.#closing === undefined) {
+      this.#closing = new AbortController();
+      if (this.#isClosed) this.#closing.abort();
+    }
+    return this.#closing.signal;
   }
 
   /** The client is gone: questions that wait for an answer end. */
   close(): void {
-    if (this.#closed.signal.aborted) return;
-    this.#closed.abort();
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#closing?.abort();
     this.#onClose();
   }
 

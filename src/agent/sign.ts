@@ -39,9 +39,12 @@ export function signData(session: Session, { blob, data, flags }: SignRequest): 
   }
 }
 
-/** What a device's touch is for, in OpenSSH's words; only where there is a device to touch. */
-function purposeOf(entry: Entry, data: Uint8Array): string | undefined {
-  if (entry.signer.publicKey.fields.application === undefined) return undefined;
+function isOnDevice({ signer }: Entry): boolean {
+  return signer.publicKey.fields.application !== undefined;
+}
+
+/** What a device's touch is for, in OpenSSH's words. */
+function purposeOf(data: Uint8Array): string | undefined {
   const signed = classify(data);
   return signed.kind === 'login'
     ? `public key authentication request for user "${visible(signed.user, 64)}"`
@@ -49,7 +52,11 @@ function purposeOf(entry: Entry, data: Uint8Array): string | undefined {
 }
 
 function signWith(session: Session, entry: Entry, data: Uint8Array, flags: number): Answer {
-  const signature = entry.signer.sign(data, flags, session.closed, purposeOf(entry, data));
+  const { signer } = entry;
+  // Only a device takes so long that it matters whether somebody still waits.
+  const signature = isOnDevice(entry)
+    ? signer.sign(data, flags, session.closed, purposeOf(data))
+    : signer.sign(data, flags);
   if (signature instanceof Uint8Array) return encodeResponse({ kind: 'signature', signature });
   const { agent } = session;
   return signature.then((made) => {

@@ -60,7 +60,9 @@ export function hasSymbol(name: string): boolean {
 }
 
 const c = {
-  syscall: bind<(n: number, a: number, b: number, c: number) => number>('long syscall(long n, long a, long b, long c)'),
+  syscall: bind<(n: number, a: number, b: number, c: number, d: number) => number>(
+    'long syscall(long n, long a, long b, long c, long d)',
+  ),
   ftruncate: bind<(fd: number, length: number) => number>('int ftruncate(int fd, long length)'),
   close: bind<(fd: number) => number>('int close(int fd)'),
   mmap: bind<
@@ -128,6 +130,8 @@ const MAP_SHARED = 1;
 const MAP_PRIVATE = 2;
 const MAP_ANONYMOUS = isLinux ? 0x20 : 0x1000;
 const MAP_FAILED = 0xffffffffffffffffn;
+const SYS_pidfd_send_signal = 424; // the same on all architectures
+const ENOPROTOOPT = 92;
 const SYS_memfd_secret = 447; // the same on x86-64, arm64 and riscv64
 const O_CLOEXEC = 0o2000000;
 const MADV_DONTFORK = 10;
@@ -154,7 +158,7 @@ function isMapped(address: Pointer | null): address is Pointer {
 
 function mapSecret(length: number): Pages | undefined {
   if (!isLinux) return undefined;
-  const fd = c.syscall()(SYS_memfd_secret, O_CLOEXEC, 0, 0);
+  const fd = c.syscall()(SYS_memfd_secret, O_CLOEXEC, 0, 0, 0);
   if (fd < 0) return undefined;
   try {
     if (c.ftruncate()(fd, length) !== 0) return undefined;
@@ -245,6 +249,7 @@ export interface PeerCredentials {
 
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
+const SO_PEERPIDFD = 77;
 const SOL_LOCAL = 0;
 const LOCAL_PEERPID = 2;
 const credentials = new Uint8Array(12);
@@ -269,6 +274,22 @@ export function peerCredentials(fd: number): PeerCredentials {
   credentialLength[0] = 4;
   const known = c.getsockopt()(fd, SOL_LOCAL, LOCAL_PEERPID, credentials, credentialLength) === 0;
   return { uid: uid[0] as number, gid: gid[0] as number, pid: known ? credentialWords.getInt32(0, true) : undefined };
+}
+
+/**
+ * Whether the process that connected still lives under its pid; undefined where the system can't tell (Linux before 6.5).
+ * The pid of one that lives can't have been given to another.
+ */
+export function peerLives(fd: number): boolean | undefined {
+  if (!isLinux) return undefined;
+  credentialLength[0] = 4;
+  if (c.getsockopt()(fd, SOL_SOCKET, SO_PEERPIDFD, credentials, credentialLength) !== 0)
+    return koffi.errno() === ENOPROTOOPT ? undefined : false;
+  const pidfd = credentialWords.getInt32(0, true);
+  // A descriptor of a process that ended becomes readable; one that was reaped can't be signalled.
+  const lives = c.syscall()(SYS_pidfd_send_signal, pidfd, 0, 0, 0) === 0;
+  c.close()(pidfd);
+  return lives;
 }
 
 const CLOCK_BOOTTIME = 7;

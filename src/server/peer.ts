@@ -1,7 +1,7 @@
 /** Who connected: credentials from the kernel, the process and its ancestors from /proc when somebody asks (Linux). */
 import { readFileSync, readlinkSync } from 'node:fs';
 import type { Peer, PeerProcess } from '../agent/ports.ts';
-import { isLinux, type PeerCredentials, peerCredentials } from '../native/libc.ts';
+import { isLinux, type PeerCredentials, peerCredentials, peerLives } from '../native/libc.ts';
 
 /** Ancestors that are looked at: a deep shell has a dozen. */
 export const MAX_ANCESTORS = 32;
@@ -60,26 +60,44 @@ function readProcesses(pid: number, startTime: string | undefined): readonly Pee
   return found;
 }
 
+/** Undefined until it was tried: whether the system tells if a peer still lives, so that nothing has to be read in advance. */
+let tellsLife: boolean | undefined;
+
 class SocketPeer implements Peer {
   readonly uid: number;
   readonly pid: number | undefined;
+  readonly #fd: number;
+  readonly #isOpen: () => boolean;
+  /** Read at once only where a pid that was given to another process later could not be told. */
   readonly #startTime: string | undefined;
   #processes: readonly PeerProcess[] | undefined;
 
-  constructor({ uid, pid }: PeerCredentials) {
+  constructor({ uid, pid }: PeerCredentials, fd: number, isOpen: () => boolean) {
     this.uid = uid;
     this.pid = pid;
-    this.#startTime = isLinux && pid !== undefined ? readStat(pid)?.startTime : undefined;
+    this.#fd = fd;
+    this.#isOpen = isOpen;
+    tellsLife ??= peerLives(fd) !== undefined;
+    this.#startTime = tellsLife || !isLinux || pid === undefined ? undefined : readStat(pid)?.startTime;
   }
 
   processes(): readonly PeerProcess[] {
     if (!isLinux || this.pid === undefined) return [];
-    this.#processes ??= Object.freeze(readProcesses(this.pid, this.#startTime));
+    this.#processes ??= Object.freeze(this.#read(this.pid));
     return this.#processes;
+  }
+
+  #read(pid: number): readonly PeerProcess[] {
+    const lives = this.#startTime !== undefined || (this.#isOpen() && peerLives(this.#fd) === true);
+    return lives ? readProcesses(pid, this.#startTime) : [];
   }
 }
 
-/** The peer of a connected Unix socket. @throws SystemError */
-export function peerOf(fd: number): Peer {
-  return new SocketPeer(peerCredentials(fd));
+/**
+ * The peer of a connected Unix socket.
+ * @param isOpen whether `fd` is still that socket: its processes can only be told as long as it is
+ * @throws SystemError
+ */
+export function peerOf(fd: number, isOpen: () => boolean = () => true): Peer {
+  return new SocketPeer(peerCredentials(fd), fd, isOpen);
 }

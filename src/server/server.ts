@@ -40,7 +40,8 @@ export function createAgentServer(agent: Agent): AgentServer {
   function accept(handle: Handle): void {
     let peer: Peer;
     try {
-      peer = peerOf(handle.fd);
+      const { fd } = handle;
+      peer = peerOf(fd, () => handle.fd === fd);
     } catch (error) {
       log('error', `connection refused: ${error instanceof Error ? error.message : 'unknown peer'}`);
       handle.close();

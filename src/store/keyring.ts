@@ -19,8 +19,14 @@ function hashOf(blob: Uint8Array): number {
 export class Keyring {
   #entries: Entry[] = [];
   readonly #byHash = new Map<number, Entry[]>();
+  #version = 0;
   /** The earliest expiry, or Infinity. */
   #nextExpiry = Number.POSITIVE_INFINITY;
+
+  /** Grows with every change: what was made of the keys is good as long as it stays. */
+  get version(): number {
+    return this.#version;
+  }
 
   get size(): number {
     return this.#entries.length;
@@ -52,6 +58,7 @@ export class Keyring {
    * @throws KeyError 'full'
    */
   add(entry: Entry): void {
+    this.#version++;
     const { blob } = entry.signer.publicKey;
     const old = this.find(blob);
     const hash = hashOf(blob);
@@ -89,6 +96,7 @@ export class Keyring {
   }
 
   #drop(goes: (entry: Entry) => boolean): number {
+    this.#version++;
     const kept: Entry[] = [];
     const gone: Entry[] = [];
     for (const entry of this.#entries) (goes(entry) ? gone : kept).push(entry);
