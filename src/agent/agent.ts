@@ -94,6 +94,12 @@ export class Agent {
     };
   }
 
+  /** Token libraries whose keys are held. */
+  providers(): readonly string[] {
+    const found = this.keyring.entries().flatMap(({ provider }) => (provider === undefined ? [] : [provider]));
+    return [...new Set(found)];
+  }
+
   /** Wipes what has expired, and sees to it that the next is wiped in time even if nobody asks. */
   expire(): void {
     const { clock, log } = this.ports;

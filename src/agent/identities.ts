@@ -8,9 +8,11 @@ import { isRemote } from '../policy/bindings.ts';
 import { permitted } from '../policy/destination.ts';
 import type { Entry } from '../store/entry.ts';
 import type { Keyring } from '../store/keyring.ts';
+import type { Constraints } from '../wire/constraints.ts';
 import type { Request } from '../wire/requests.ts';
 import { encodeResponse, type Identity } from '../wire/responses.ts';
 import { visible } from '../wire/visible.ts';
+import type { Agent } from './agent.ts';
 import { success } from './answers.ts';
 import type { Session } from './session.ts';
 
@@ -61,9 +63,11 @@ function signerOf(session: Session, { key, constraints }: AddRequest): Signer {
     return createSigner(custody, key);
   }
   // OpenSSH stores a security key without a provider, and it then never signs.
-  const provider = constraints.skProvider ?? INTERNAL_PROVIDER;
-  if (provider.toLowerCase() !== INTERNAL_PROVIDER && isRemote(session.bindings) && !allowRemoteProviders)
+  const given = constraints.skProvider ?? INTERNAL_PROVIDER;
+  const internal = given.toLowerCase() === INTERNAL_PROVIDER;
+  if (!internal && isRemote(session.bindings) && !allowRemoteProviders)
     throw new KeyError('unsupported', 'a connection from a host may not name a library to load');
+  const provider = internal ? INTERNAL_PROVIDER : ports.devices.provider(given);
   return ports.devices.securityKey(publicKeyOf(key), key.fields, provider, custody);
 }
 
@@ -77,24 +81,35 @@ export function addKey(session: Session, request: AddRequest): Uint8Array {
   }
 }
 
+/** The entry for a key that is added now. */
+export function entryOf(
+  agent: Agent,
+  signer: Signer,
+  comment: string,
+  constraints: Constraints,
+  provider?: string,
+): Entry {
+  const lifetime = constraints.lifetime ?? agent.defaultLifetime;
+  return Object.freeze({
+    signer,
+    comment,
+    confirm: constraints.confirm === true,
+    expiresAt: lifetime === undefined ? undefined : agent.ports.clock.now() + lifetime * 1000,
+    provider,
+    destinations: constraints.destinations,
+  });
+}
+
 function storeKey(session: Session, { comment, constraints }: AddRequest, signer: Signer): Uint8Array {
   const { agent } = session;
-  const { clock, log } = agent.ports;
+  const { log } = agent.ports;
   agent.expire();
   const held = agent.keyring.find(signer.publicKey.blob);
   if (held !== undefined && !isVisible(session, held)) {
     signer.dispose();
     return session.refuse('add: the key is held and not for use from here');
   }
-  const lifetime = constraints.lifetime ?? agent.defaultLifetime;
-  const entry: Entry = Object.freeze({
-    signer,
-    comment,
-    confirm: constraints.confirm === true,
-    expiresAt: lifetime === undefined ? undefined : clock.now() + lifetime * 1000,
-    destinations: constraints.destinations,
-  });
-  agent.keyring.add(entry);
+  agent.keyring.add(entryOf(agent, signer, comment, constraints));
   agent.expire();
   log('info', `added ${signer.publicKey.algorithm.type} ${visible(comment, 64)}`);
   return success;

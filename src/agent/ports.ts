@@ -29,14 +29,29 @@ export type Log = (level: LogLevel, text: string) => void;
 export type { Custody, Slot } from '../keys/custody.ts';
 export type { Peer, PeerProcess } from '../policy/facts.ts';
 
-/** Keys whose private half is in a device: a backend makes their signers. */
+/** A key that stays in its token. */
+export interface TokenKey {
+  readonly signer: Signer;
+  /** What the token calls it. */
+  readonly label: string;
+}
+
+/** Keys whose private half is in a device: backends make their signers. */
 export interface Devices {
+  /** The canonical path of a library that may be loaded. @throws KeyError where there is none, or it is not allowed */
+  provider(path: string): string;
   /**
-   * A signer for a security key whose public and other fields came in a request to add it. The provider's path is made
-   * canonical and must be allowed.
+   * A signer for a security key whose public and other fields came in a request to add it.
+   * @param provider canonical, or "internal"
    * @throws KeyError
    */
   securityKey(publicKey: PublicKey, fields: FieldValues, provider: string, custody: Custody): Signer;
+  /**
+   * The keys of a provider's tokens. The PIN stays the caller's until the promise settles.
+   * @param provider canonical
+   * @throws KeyError
+   */
+  tokenKeys(provider: string, pin: Uint8Array): Promise<readonly TokenKey[]>;
 }
 
 export interface Ports {
@@ -59,14 +74,14 @@ export const systemClock: Clock = {
   },
 };
 
+function noDevices(): never {
+  throw new KeyError('unsupported', 'no backend for security keys and tokens');
+}
+
 export const defaultPorts: Ports = {
   clock: systemClock,
   // Nobody to ask is no consent.
   confirm: { confirm: async () => false },
   log: () => {},
-  devices: {
-    securityKey: () => {
-      throw new KeyError('unsupported', 'no backend for security keys');
-    },
-  },
+  devices: { provider: noDevices, securityKey: noDevices, tokenKeys: noDevices },
 };

@@ -16,6 +16,7 @@ import type { Agent } from './agent.ts';
 import { type Answer, extensionFailure, failure, noIdentities, served, success } from './answers.ts';
 import { addKey, listKeys, removeKey } from './identities.ts';
 import { signData } from './sign.ts';
+import { addToken, removeToken } from './tokens.ts';
 
 /**
  * What a locked agent does with each request. A binding only says where a connection goes and has to be known later
@@ -135,8 +136,9 @@ export class Session {
       case 'extension':
         return this.#extension(request.name, request.body);
       case 'addToken':
+        return addToken(this, request);
       case 'removeToken':
-        return this.refuse('keys on tokens are not served yet');
+        return removeToken(this, request.provider);
       case 'unknown':
         return this.refuse(`message number ${request.number} is not served`);
       default:

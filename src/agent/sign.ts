@@ -39,8 +39,8 @@ export function signData(session: Session, { blob, data, flags }: SignRequest): 
   }
 }
 
-function isOnDevice({ signer }: Entry): boolean {
-  return signer.publicKey.fields.application !== undefined;
+function isOnDevice({ signer, provider }: Entry): boolean {
+  return provider !== undefined || signer.publicKey.fields.application !== undefined;
 }
 
 /** What a device's touch is for, in OpenSSH's words. */

@@ -2,6 +2,7 @@
 import { connect } from 'node:net';
 import type { AgentStatus } from '../agent/agent.ts';
 import type { LogLevel } from '../agent/ports.ts';
+import type { TokenStatus } from '../backends/pkcs11.ts';
 import type { PeerProcess } from '../policy/facts.ts';
 import { CONTROL_VERSION } from '../server/control.ts';
 import type { Hardening } from '../server/process.ts';
@@ -23,6 +24,8 @@ export interface Status extends AgentStatus {
   readonly node: string;
   readonly openssl: string;
   readonly signing: string;
+  /** Libraries whose keys are held, and their tokens as last seen. */
+  readonly tokens: readonly { readonly provider: string; readonly tokens: readonly TokenStatus[] }[];
   readonly process: Hardening;
   readonly connections: readonly {
     readonly uid: number | null;

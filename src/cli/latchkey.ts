@@ -124,6 +124,9 @@ function describe(status: Status): readonly string[] {
     `signing    ${status.signing} (OpenSSL ${status.openssl}, Node.js ${status.node})`,
     `process    ${status.process.undumpable ? 'no debugger' : 'DEBUGGERS ALLOWED'}, ${status.process.noCoreFiles ? 'no core files' : 'CORE FILES ALLOWED'}`,
   ];
+  for (const { provider, tokens } of status.tokens)
+    for (const { label, present, keys } of tokens)
+      lines.push(`token      ${shown(label)}: ${keys} keys, ${present ? 'there' : 'NOT THERE'} (${shown(provider)})`);
   for (const { pid, processes } of status.connections) {
     const words = processes.map(({ program, claimedArguments }) => program ?? claimedArguments[0] ?? '?');
     lines.push(`connected  pid ${pid ?? 'unknown'}${words.length > 0 ? `: ${shown(words.join(' < '))}` : ''}`);

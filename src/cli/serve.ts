@@ -14,8 +14,8 @@ import { controlSocketPath, listenOn, listenOnDescriptor, MAX_SOCKET_PATH } from
 import { bootClock, type Hardening, handleSignals, hardenProcess, watchParent } from '../server/process.ts';
 import { type AgentServer, createAgentServer } from '../server/server.ts';
 import type { Status } from './control.ts';
-import { createDevices } from './devices.ts';
-import { restoreKept } from './environment.ts';
+import { type AgentDevices, createDevices } from './devices.ts';
+import { dropKept, restoreKept } from './environment.ts';
 import { VERSION } from './output.ts';
 
 /** How an agent is to run; a detached one is handed this as JSON. */
@@ -75,6 +75,7 @@ function status(
   plan: ServePlan,
   socket: string | null,
   agent: Agent,
+  devices: AgentDevices,
   server: AgentServer,
   hardening: Hardening,
   recent: Status['recent'],
@@ -89,6 +90,7 @@ function status(
     openssl: process.versions.openssl,
     ...agent.status(),
     signing: 'libcrypto',
+    tokens: agent.providers().map((provider) => ({ provider, tokens: devices.tokens(provider) })),
     process: hardening,
     connections: server
       .peers()
@@ -136,12 +138,15 @@ async function start(plan: ServePlan): Promise<void> {
   // Asked programs get the environment that the agent was started with, as it was before our launcher.
   const env: Record<string, string | undefined> = { ...process.env };
   restoreKept(env);
+  const own: Record<string, string | undefined> = { ...process.env };
+  dropKept(own);
+  const devices = createDevices(own, env, log, plan.providers);
   const agent = createAgent({
     ports: {
       log,
       clock: bootClock,
       confirm: { confirm: (question, signal) => askConfirm(question, env, signal) },
-      devices: createDevices(env, log, plan.providers),
+      devices,
     },
     ...(plan.websafe === undefined ? {} : { websafe: plan.websafe }),
     ...(plan.allowRemoteProviders === undefined ? {} : { allowRemoteProviders: plan.allowRemoteProviders }),
@@ -151,7 +156,7 @@ async function start(plan: ServePlan): Promise<void> {
   const carrier = createAgentServer(agent);
   const { server } = carrier;
   const control = createControlServer(
-    new Map([['status', () => status(plan, socket ?? null, agent, carrier, hardening, recent)]]),
+    new Map([['status', () => status(plan, socket ?? null, agent, devices, carrier, hardening, recent)]]),
   );
 
   const socket = plan.path ?? (plan.fd === undefined ? undefined : socketPathOf(plan.fd));

@@ -8,5 +8,7 @@ export interface Entry {
   readonly confirm: boolean;
   /** Milliseconds of the agent's clock; undefined: never. */
   readonly expiresAt: number | undefined;
+  /** Canonical path of the library behind a token's key. */
+  readonly provider: string | undefined;
   readonly destinations: readonly DestinationConstraint[] | undefined;
 }

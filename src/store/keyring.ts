@@ -89,6 +89,11 @@ export class Keyring {
     this.#drop(() => true);
   }
 
+  /** Removes the keys of a token library. @returns how many went */
+  removeOf(provider: string): number {
+    return this.#drop((entry) => entry.provider === provider);
+  }
+
   /** Removes what has expired at `now`. @returns how many went */
   expire(now: number): number {
     if (now < this.#nextExpiry) return 0;

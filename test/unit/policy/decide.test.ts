@@ -31,7 +31,14 @@ function login(sessionId: Uint8Array, user = 'user'): Facts['signed'] {
 }
 
 function decided(entry: Partial<Entry>, facts: Partial<Facts> = {}, hash = 'sha256'): Decision {
-  const plain = { signer, comment: 'comment', confirm: false, expiresAt: undefined, destinations: undefined };
+  const plain = {
+    signer,
+    comment: 'comment',
+    confirm: false,
+    expiresAt: undefined,
+    provider: undefined,
+    destinations: undefined,
+  };
   const unidentified = { kind: 'unidentified' as const };
   const rest = { signed: unidentified, bindings: noBindings, peer: undefined, nowSeconds: 1_800_000_000 };
   return decide(

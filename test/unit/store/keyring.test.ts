@@ -21,7 +21,14 @@ function entry(number: number, parts: Partial<Entry> = {}): FakeEntry {
       disposals++;
     },
   };
-  const plain = { signer, comment: `${number}`, confirm: false, expiresAt: undefined, destinations: undefined };
+  const plain = {
+    signer,
+    comment: `${number}`,
+    confirm: false,
+    expiresAt: undefined,
+    provider: undefined,
+    destinations: undefined,
+  };
   return { ...plain, ...parts, disposed: () => disposals };
 }
 
