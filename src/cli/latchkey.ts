@@ -111,7 +111,7 @@ function kib(bytes: number): string {
 const PAGES: Readonly<Record<string, string>> = {
   memfd_secret: 'secret memory (memfd_secret): no other process can read it, not even root',
   locked: 'locked memory: not swapped and not in core files, but root can read it',
-  plain: 'ordinary memory',
+  plain: 'ORDINARY MEMORY, which may be swapped out: no memory could be locked (ulimit -l)',
 };
 
 function describe(status: Status): readonly string[] {

@@ -8,10 +8,18 @@ import { type Agent, createAgent } from '../agent/agent.ts';
 import type { Log, LogLevel } from '../agent/ports.ts';
 import { askConfirm } from '../backends/askpass.ts';
 import { socketPathOf } from '../native/libc.ts';
+import { hasLibcrypto } from '../native/libcrypto.ts';
 import type { WebsafeRules } from '../policy/websafe.ts';
 import { createControlServer } from '../server/control.ts';
 import { controlSocketPath, listenOn, listenOnDescriptor, MAX_SOCKET_PATH } from '../server/listen.ts';
-import { bootClock, type Hardening, handleSignals, hardenProcess, watchParent } from '../server/process.ts';
+import {
+  bootClock,
+  type Hardening,
+  handleSignals,
+  hardenProcess,
+  UnsafeProcessError,
+  watchParent,
+} from '../server/process.ts';
 import { type AgentServer, createAgentServer } from '../server/server.ts';
 import type { Status } from './control.ts';
 import { type AgentDevices, createDevices } from './devices.ts';
@@ -131,6 +139,9 @@ export async function serve(plan: ServePlan): Promise<void> {
 }
 
 async function start(plan: ServePlan): Promise<void> {
+  // Node's own key objects would be another way to sign, with copies in the ordinary heap: rather no agent.
+  if (!hasLibcrypto())
+    throw new UnsafeProcessError('this Node.js hides its libcrypto: keys could not be kept in custody');
   const hardening = hardenProcess();
   for (const fd of plan.strangers ?? []) closeSync(fd);
   process.title = plan.program;
@@ -153,6 +164,8 @@ async function start(plan: ServePlan): Promise<void> {
     ...(plan.lifetime === undefined ? {} : { defaultLifetime: plan.lifetime }),
     ...(plan.fingerprintHash === undefined ? {} : { fingerprintHash: plan.fingerprintHash }),
   });
+  if (agent.custody.status().pages === 'plain')
+    log('error', 'no locked memory to be had (ulimit -l): keys lie in ordinary memory, which may be swapped out');
   const carrier = createAgentServer(agent);
   const { server } = carrier;
   const control = createControlServer(

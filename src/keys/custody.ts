@@ -48,7 +48,10 @@ export interface CustodyStatus {
 }
 
 export interface CustodyOptions {
-  /** Which kinds of pages will do, best first tried. Default: secret, else locked. */
+  /**
+   * Which kinds of pages will do; the best that can be had is taken, and kept to. Default: all, since an agent that does not
+   * start sends its user back to one that guards nothing; `latchkey status` says which it is.
+   */
   readonly accept?: readonly PageKind[];
   readonly lockCost?: { readonly n: number; readonly r: number; readonly p: number };
 }
@@ -86,7 +89,7 @@ export class Custody {
   #kind: PageKind | undefined;
 
   constructor(options: CustodyOptions = {}) {
-    this.#accept = options.accept ?? ['memfd_secret', 'locked'];
+    this.#accept = options.accept ?? ['memfd_secret', 'locked', 'plain'];
     this.#lockCost = options.lockCost ?? LOCK_COST;
     const gone = (pages: Pages): void => {
       this.#mapped -= pages.bytes.length;

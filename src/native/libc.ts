@@ -306,11 +306,11 @@ export function bootMilliseconds(): number {
 
 const SUN_PATH_AT = 2;
 
-/** The path that a Unix socket is bound to, or undefined where it has none. @throws SystemError */
+/** The path that a Unix socket is bound to; undefined where it has none, or `fd` is no socket. */
 export function socketPathOf(fd: number): string | undefined {
   const address = new Uint8Array(128);
   const length = new Uint32Array([address.length]);
-  if (c.getsockname()(fd, address, length) !== 0) throw new SystemError('getsockname');
+  if (c.getsockname()(fd, address, length) !== 0) return undefined;
   const path = address.subarray(SUN_PATH_AT, Math.min(length[0] as number, address.length));
   const end = path.indexOf(0);
   const text = new TextDecoder().decode(end < 0 ? path : path.subarray(0, end));
