@@ -17,7 +17,7 @@ const STEPS = [
   ...LINES.map((line) => ({ name: `node${line}`, run: () => onNode(line) })),
 ];
 
-/** The unit and behaviour suites, and the programs under test, on another line of Node. */
+/** The same suites, and the programs under test, on another line of Node. */
 async function onNode(line) {
   const node = ensureNodes().get(line);
   if (node === undefined) {
@@ -26,7 +26,7 @@ async function onNode(line) {
   }
   // In the cache folder under node_modules: ignored by all tools, and koffi is found from there.
   const { out } = await build({ out: `node_modules/.cache/latchkey/node${line}`, node });
-  return vitest(['test/unit', 'test/behaviour'], { node, build: out });
+  return vitest(['test/unit', 'test/behaviour', 'test/interop'], { node, build: out });
 }
 
 ensureDependencies();
