@@ -124,6 +124,8 @@ export async function build(options = {}) {
     symlinkSync(join(root, 'node_modules'), join(out, 'node_modules'));
   }
   const { DROPPED, SHELLS_OWN } = await environmentLists(esbuild);
+  // Its service would stay as long as whoever builds: `npm start` lives as long as the agent.
+  await esbuild.stop();
   mkdirSync(join(out, 'bin'), { recursive: true });
   for (const name of PROGRAMS) {
     put(

@@ -3,6 +3,7 @@ import { KeyError } from '../keys/error.ts';
 import { type PublicKey, parsePublicKey } from '../keys/publickey.ts';
 import type { Signer } from '../keys/signer.ts';
 import { isRemote } from '../policy/bindings.ts';
+import type { Entry } from '../store/entry.ts';
 import { equal } from '../wire/bytes.ts';
 import type { Constraints } from '../wire/constraints.ts';
 import type { Request } from '../wire/requests.ts';
@@ -44,24 +45,37 @@ function certificatesOf(key: PublicKey, blobs: readonly Uint8Array[]): readonly 
   });
 }
 
-/** Puts a token's keys into the keyring; one that is held already stays as it is. @returns how many are held now */
+/**
+ * Puts a token's keys into the keyring; one that is held already stays as it is.
+ * @returns how many are held now
+ * @throws KeyError 'full'; then none of them was added, and all are let go
+ */
 function storeKeys(session: Session, provider: string, keys: readonly TokenKey[], constraints: Constraints): number {
   const { keyring } = session.agent;
   const { associatedCertificates } = constraints;
-  let held = 0;
-  for (const { signer, label } of keys) {
+  const entries = keys.flatMap(({ signer, label }) => {
     const { publicKey } = signer;
     const plain = associatedCertificates?.certificatesOnly ? [] : [publicKey];
     const all = [...plain, ...certificatesOf(publicKey, associatedCertificates?.blobs ?? [])];
-    for (const one of shared(signer, all)) {
+    return shared(signer, all).map((one) => entryOf(session.agent, one, label, constraints, provider));
+  });
+  const added: Entry[] = [];
+  try {
+    for (const entry of entries) {
       // Adding a token again must not loosen what its keys were bound to.
-      if (keyring.find(one.publicKey.blob) !== undefined) one.dispose();
-      else keyring.add(entryOf(session.agent, one, label, constraints, provider));
-      held++;
+      if (keyring.find(entry.signer.publicKey.blob) !== undefined) entry.signer.dispose();
+      else {
+        keyring.add(entry);
+        added.push(entry);
+      }
     }
+  } catch (error) {
+    for (const { signer } of added) keyring.remove(signer.publicKey.blob);
+    for (const { signer } of entries) signer.dispose();
+    throw error;
   }
   session.agent.expire();
-  return held;
+  return entries.length;
 }
 
 type AddTokenRequest = Extract<Request, { kind: 'addToken' }>;

@@ -1,5 +1,5 @@
 /** The native command: `latchkey agent`, `latchkey status`. Help, errors and exit codes (0 done, 1 failed, 2 no agent). */
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 import { controlSocketPath, isAlive, privateSocketPath } from '../server/listen.ts';
@@ -42,6 +42,13 @@ function defaultSocket(env: NodeJS.ProcessEnv): string {
   const runtime = env.XDG_RUNTIME_DIR;
   if (runtime?.startsWith('/')) return join(runtime, 'latchkey', 'agent.sock');
   return join(homeOf(env), '.local', 'state', 'latchkey', 'agent.sock');
+}
+
+/** What stands before our programs' names where PATH does not find them: nothing, where it does. */
+function binFolder(env: NodeJS.ProcessEnv): string {
+  const bin = join(dirname(process.argv[1] ?? ''), '..', 'bin');
+  if (!existsSync(join(bin, 'latchkey')) || (env.PATH ?? '').split(':').includes(bin)) return '';
+  return `${shown(bin)}/`;
 }
 
 interface AgentArguments {
@@ -94,11 +101,12 @@ async function agent(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<v
     );
   }
   await serve({ ...plan, path });
+  const bin = binFolder(env);
   output.lines([
     `Latchkey ${VERSION} listens on ${shown(path)} (pid ${process.pid}). To use it, in another shell:`,
     `  export SSH_AUTH_SOCK=${shown(path)}`,
-    '  ssh-add                 add your keys; -t 8h for a time, -c to be asked at each use',
-    '  latchkey status         what it holds, and how',
+    `  ${bin}ssh-add                 add your keys; -t 8h for a time, -c to be asked at each use`,
+    `  ${bin}latchkey status         what it holds, and how`,
     'To end it, and wipe every key: Ctrl-C.',
   ]);
 }

@@ -164,7 +164,9 @@ async function start(plan: ServePlan): Promise<void> {
     ...(plan.lifetime === undefined ? {} : { defaultLifetime: plan.lifetime }),
     ...(plan.fingerprintHash === undefined ? {} : { fingerprintHash: plan.fingerprintHash }),
   });
-  if (agent.custody.status().pages === 'plain')
+  const { pages } = agent.custody.status();
+  log('debug', `custody: ${pages}`);
+  if (pages === 'plain')
     log('error', 'no locked memory to be had (ulimit -l): keys lie in ordinary memory, which may be swapped out');
   const carrier = createAgentServer(agent);
   const { server } = carrier;

@@ -3,7 +3,7 @@
  * standard error end in LF, a dead socket at -a is replaced, and paths are quoted so that every shell reads them right.
  */
 import { homedir, userInfo } from 'node:os';
-import { SystemError, strerror } from '../native/libc.ts';
+import { openFilesLimit, SystemError, strerror } from '../native/libc.ts';
 import { defaultWebsafe, type WebsafeRules, withWebsafeOption } from '../policy/websafe.ts';
 import { cleanStaleSockets, ListenError, privateSocketPath, temporarySocketPath } from '../server/listen.ts';
 import { become, leave, SERVE, startDetached } from './daemon.ts';
@@ -29,6 +29,8 @@ Examples:
   eval "$(ssh-agent -k)"            end the agent of this shell`;
 const HASHES = ['md5', 'sha1', 'sha256', 'sha384', 'sha512'];
 const USAGE_EXIT = 1;
+/** Below it Node itself fails, some way into its work. */
+const MIN_OPEN_FILES = 32;
 const output = standardOutput();
 
 class Usage extends Error {}
@@ -236,6 +238,10 @@ async function run(options: Options, env: NodeJS.ProcessEnv): Promise<number | u
     return 0;
   }
   const csh = isCsh(options, env);
+  if (!options.kill && openFilesLimit() < MIN_OPEN_FILES)
+    throw new Fatal(
+      `ssh-agent: at most ${openFilesLimit()} open files are allowed, ${MIN_OPEN_FILES} are needed (ulimit -n)`,
+    );
   if (options.kill) return killAgent(csh, env);
   const home = env.HOME !== undefined && env.HOME !== '' ? env.HOME : userInfo().homedir || homedir();
   if (options.clean > 0) {

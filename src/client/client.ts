@@ -52,7 +52,13 @@ interface Waiting {
   readonly reject: (error: AgentError) => void;
 }
 
-/** Cuts whole messages out of what arrives; never holds more than one message of MAX_FRAME_BYTES. */
+/**
+ * The longest answer that is read, in bytes. OpenSSH's clients give up at 256 KiB, which some 4,000 keys fill; an agent may
+ * hold more.
+ */
+export const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+
+/** Cuts whole messages out of what arrives; never holds more than one message of MAX_ANSWER_BYTES. */
 class FrameReader {
   readonly #header = new Uint8Array(LENGTH_BYTES);
   #headerLength = 0;
@@ -67,7 +73,7 @@ class FrameReader {
         this.#header[this.#headerLength++] = chunk[at++] as number;
         const length = this.#headerLength === LENGTH_BYTES ? frameLength(this.#header) : undefined;
         if (length === undefined) continue;
-        if (length > MAX_FRAME_BYTES)
+        if (length > MAX_ANSWER_BYTES)
           throw new AgentError('too-large', `the agent announced an answer of ${length} bytes`);
         this.#message = new Uint8Array(length);
         this.#messageLength = 0;

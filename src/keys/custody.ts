@@ -4,7 +4,7 @@
  * (scrypt) and not kept. What this does not cover: libcrypto's own copies while a key is in use (softsigner).
  */
 import { randomFillSync } from 'node:crypto';
-import { mapPages, type PageKind, type Pages } from '../native/libc.ts';
+import { mapPages, type PageKind, type Pages, unmapPages } from '../native/libc.ts';
 import { aes256gcm, GCM_TAG_BYTES, type Placed, scrypt } from '../native/libcrypto.ts';
 import { Arena, type Run } from './arena.ts';
 import { KeyError } from './error.ts';
@@ -56,6 +56,27 @@ export interface CustodyOptions {
   readonly lockCost?: { readonly n: number; readonly r: number; readonly p: number };
 }
 
+/** What an agent maps when it starts: a chunk for keys, one for what passes, and less than one to read into. */
+const START_CHUNKS = 3;
+
+/**
+ * The best kind of which there is enough to start with, since all is of one kind: that of the first chunk alone would
+ * leave none for the next under a limit in between.
+ * @throws KeyError 'full'
+ */
+function bestKind(accept: readonly PageKind[]): PageKind {
+  for (const kind of accept) {
+    const probes: Pages[] = [];
+    for (let i = 0; i < START_CHUNKS; i++) {
+      const pages = mapPages(CUSTODY_CHUNK_BYTES, [kind]);
+      if (pages !== undefined) probes.push(pages);
+    }
+    for (const pages of probes) unmapPages(pages);
+    if (probes.length === START_CHUNKS) return kind;
+  }
+  throw new KeyError('full', 'no locked memory for keys: raise its limit (ulimit -l)');
+}
+
 class OwnedSlot implements Slot {
   readonly bytes: Uint8Array;
   readonly address: number;
@@ -76,7 +97,6 @@ class OwnedSlot implements Slot {
 }
 
 export class Custody {
-  readonly #accept: readonly PageKind[];
   readonly #lockCost: { readonly n: number; readonly r: number; readonly p: number };
   /** Apart, since what passes is soon gone again and its pages with it, and so that keys never take its last room. */
   readonly #keyPages: Arena;
@@ -86,14 +106,14 @@ export class Custody {
   #mapped = 0;
   #used = 0;
   #seal: { salt: Uint8Array; verifier: Uint8Array; state: 'sealing' | 'sealed' } | undefined;
-  #kind: PageKind | undefined;
+  readonly #kind: PageKind;
 
   constructor(options: CustodyOptions = {}) {
-    this.#accept = options.accept ?? ['memfd_secret', 'locked', 'plain'];
     this.#lockCost = options.lockCost ?? LOCK_COST;
     const gone = (pages: Pages): void => {
       this.#mapped -= pages.bytes.length;
     };
+    this.#kind = bestKind(options.accept ?? ['memfd_secret', 'locked', 'plain']);
     this.#keyPages = new Arena(() => this.#map(), gone);
     this.#passingPages = new Arena(() => this.#map(), gone);
   }
@@ -103,16 +123,14 @@ export class Custody {
   }
 
   status(): CustodyStatus {
-    return { pages: this.#kind ?? 'plain', mappedBytes: this.#mapped, usedBytes: this.#used, sealed: this.sealed };
+    return { pages: this.#kind, mappedBytes: this.#mapped, usedBytes: this.#used, sealed: this.sealed };
   }
 
   #map(): Pages {
     const fits = this.#mapped + CUSTODY_CHUNK_BYTES <= MAX_CUSTODY_BYTES;
-    const accept = this.#kind === undefined ? this.#accept : [this.#kind];
-    const pages = fits ? mapPages(CUSTODY_CHUNK_BYTES, accept) : undefined;
+    const pages = fits ? mapPages(CUSTODY_CHUNK_BYTES, [this.#kind]) : undefined;
     if (pages === undefined)
       throw new KeyError('full', 'no more locked memory for keys: remove some, or raise its limit (ulimit -l)');
-    this.#kind = pages.kind;
     this.#mapped += pages.bytes.length;
     return pages;
   }
@@ -149,7 +167,7 @@ export class Custody {
 
   /** Pages of their own for a buffer that lives as long as the agent: what comes in is read into it. @throws KeyError 'full' */
   buffer(length: number): Uint8Array {
-    const pages = mapPages(length, this.#accept);
+    const pages = mapPages(length, [this.#kind]);
     if (pages === undefined) throw new KeyError('full', 'no locked memory to read into');
     return pages.bytes;
   }

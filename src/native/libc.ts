@@ -186,7 +186,7 @@ export function mapPages(length: number, accept: readonly PageKind[]): Pages | u
   if (!accept.includes('locked') && !accept.includes('plain')) return undefined;
   const address = c.mmap()(null, length, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (!isMapped(address)) return undefined;
-  const locked = c.mlock()(address, length) === 0;
+  const locked = accept.includes('locked') && c.mlock()(address, length) === 0;
   const kind = locked ? 'locked' : 'plain';
   if (!accept.includes(kind)) {
     c.munmap()(address, length);

@@ -263,8 +263,8 @@ describe('a token', () => {
     expect(token.opened).toBe(2);
   });
 
-  test('that finds no more room leaves nothing open', async () => {
-    const { agent, session } = started();
+  test('that does not fit whole is not added at all, and is let go', async () => {
+    const { agent, session, list } = started();
     const { add } = agent.keyring;
     let room = 1;
     agent.keyring.add = (entry) => {
@@ -272,7 +272,7 @@ describe('a token', () => {
       add.call(agent.keyring, entry);
     };
     expect(await session.handle(adding(associated(false, certified(first, authority).blob)))).toEqual(FAILURE);
-    agent.removeAll();
+    expect(await list()).toEqual([]);
     expect(token.open).toBe(0);
   });
 });

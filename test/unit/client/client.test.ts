@@ -200,11 +200,11 @@ describe('what is read', () => {
     }
   });
 
-  it('rejects an answer above 256 KiB without waiting for it', async () => {
+  it('rejects an answer above 16 MiB without waiting for it', async () => {
     const { stream, answer } = wire();
     const client = createAgentClient(stream);
     const waiting = errorOf(client.list());
-    answer(u32(256 * 1024 + 1));
+    answer(u32(16 * 1024 * 1024 + 1));
     expect((await waiting).code).toBe('too-large');
     expect(stream.destroyed).toBe(true);
   });
