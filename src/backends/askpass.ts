@@ -105,7 +105,10 @@ async function ask(
     if (ended !== 0 || signal?.aborted) return undefined;
     const line = answer.subarray(0, length);
     const end = line.findIndex((byte) => byte === LF || byte === CR || byte === 0);
-    return Uint8Array.prototype.slice.call(line, 0, end < 0 ? length : end);
+    // Not slice(): what is small is made in the JavaScript heap, where a collection leaves copies of what it moves.
+    const secret = new Uint8Array(new ArrayBuffer(end < 0 ? length : end));
+    secret.set(line.subarray(0, secret.length));
+    return secret;
   } finally {
     signal?.removeEventListener('abort', stop);
     answer.fill(0);

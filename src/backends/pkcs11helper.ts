@@ -236,6 +236,7 @@ export class Pkcs11Helper {
     const owner = this.#tokens.get(hex(identity));
     if (owner === undefined) throw new HelperFailure('gone', 'the token is not there');
     if (owner.wantsLogin && !owner.loggedIn) throw new HelperFailure('pin-needed', 'log in to see the key', owner);
+    owner.forget();
     throw new HelperFailure('gone', 'the token no longer has the key');
   }
 
@@ -255,6 +256,9 @@ export class Pkcs11Helper {
     const key = token.privateKey(place, keyType);
     if (key === undefined) {
       if (token.wantsLogin && !token.loggedIn) throw new HelperFailure('pin-needed', 'log in to see the key', token);
+      // It had one. A provider that missed that the token was pulled out shows an empty one for ever, still logged in: a
+      // login that opens nothing is given up, so that the agent may start anew.
+      token.forget();
       throw new HelperFailure('gone', 'the token has no private key for it that may sign');
     }
     if (key.alwaysAuthenticate && pin === undefined) {

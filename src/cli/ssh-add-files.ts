@@ -47,24 +47,49 @@ function permissionsOk({ out }: Session, fd: number, name: string): boolean {
   out.error(`Permissions 0${(mode & 0o777).toString(8).padStart(3, '0')} for '${name}' are too open.`);
   out.error('It is required that your private key files are NOT accessible by others.');
   out.error('This private key will be ignored.');
-  out.hint(`To make it yours alone: chmod 600 '${name}'`);
   return false;
 }
 
+/** What to do about a file that others may read. A public key is meant for them, and a folder or device is no key. */
+async function hintAtPermissions(session: Session, fd: number, name: string): Promise<void> {
+  const { out } = session;
+  const stat = fstatSync(fd);
+  if (stat.isDirectory()) out.hint('this is a folder, not a private key');
+  // Reading anything else could wait for ever.
+  if (!stat.isFile()) return;
+  let content: Uint8Array | undefined;
+  try {
+    const { readPrivateKeyFile } = await import('../keys/keyfile.ts');
+    content = readKeyContent(fd);
+    (await readPrivateKeyFile(content, undefined)).wipe();
+  } catch (error) {
+    if (!isPassphraseError(error)) {
+      hintAt(session, error);
+      return;
+    }
+  } finally {
+    content?.fill(0);
+  }
+  out.hint(`To make it yours alone: chmod 600 '${name.replaceAll("'", "'\\''")}'`);
+}
+
 /** The file's content, or undefined where it said why not. */
-function readFile(session: Session, path: string, name: string): Uint8Array | undefined {
+async function readFile(session: Session, path: string, name: string): Promise<Uint8Array | undefined> {
   const { out } = session;
   let fd = STDIN;
   if (path !== '-') {
     try {
       fd = openSync(path, 'r');
     } catch (error) {
-      out.error(`${name}: ${systemErrorText(error)}`);
+      out.error(`${name === '' ? '' : `${name}: `}${systemErrorText(error)}`);
       return undefined;
     }
   }
   try {
-    if (fd !== STDIN && !permissionsOk(session, fd, name)) return undefined;
+    if (fd !== STDIN && !permissionsOk(session, fd, name)) {
+      await hintAtPermissions(session, fd, name);
+      return undefined;
+    }
     return readKeyContent(fd);
   } catch (error) {
     out.error(`Error loading key "${name}": ${errorText(error)}`);
@@ -199,7 +224,7 @@ export async function addFile(session: Session, path: string, cache: PassphraseC
   const { options } = session;
   const source = path === '-' ? '(stdin)' : path;
   const name = shown(source);
-  const content = readFile(session, path, name);
+  const content = await readFile(session, path, name);
   if (content === undefined) return false;
   let file: PrivateKeyFile | undefined;
   try {

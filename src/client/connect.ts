@@ -10,6 +10,9 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal;
 }
 
+/** sockaddr_un's room on Linux, without its NUL; a pipe's name on Windows is no path. */
+const MAX_SOCKET_PATH: number = process.platform === 'win32' ? Number.POSITIVE_INFINITY : 107;
+
 /** What ssh_config writes for "no agent". */
 const NO_AGENT = 'none';
 
@@ -25,6 +28,11 @@ export async function connectAgent(
     throw new AgentError('no-agent', 'no agent is named: SSH_AUTH_SOCK is not set');
   const { signal } = options;
   signal?.throwIfAborted();
+  // Node 20 would cut the path off and try that; newer ones say "invalid argument".
+  if (new TextEncoder().encode(path).length > MAX_SOCKET_PATH) {
+    const cause = Object.assign(new Error('ENOENT: no socket has so long a path'), { code: 'ENOENT', errno: -2 });
+    throw new AgentError('no-agent', `no agent can be reached at ${path}`, { cause });
+  }
   return new Promise((resolve, reject) => {
     const unreachable = (cause: unknown): AgentError =>
       new AgentError('no-agent', `no agent can be reached at ${path}`, { cause });

@@ -97,6 +97,7 @@ export const sshAddSame: readonly Row[] = [
   ['a destination and -T', { ...lists('-T', '-h', 'nobody.invalid', 'id.pub') }],
   ['a destination and -l', { ...lists('-l', '-h', 'nobody.invalid') }],
   ['a public file for a private one', { args: ['id.pub'] }],
+  ['a file without a name', { args: ['', 'id'] }],
   ['a file that its group may read', { args: ['group'] }],
   ['a file that all may write', { args: ['world'] }],
   ['a file with a set-uid bit', { args: ['setuid'] }],

@@ -1,4 +1,5 @@
 /** Our ssh-add on a real terminal: prompts, echo, signals, job control. */
+import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { env, folder, keygen, makeFiles, removeFolder } from './ssh-add-files.ts';
@@ -94,11 +95,20 @@ describe('on a terminal', () => {
   });
 
   it('says more than OpenSSH after its line, for a person alone', () => {
-    const outcome = runOnTerminal([...ours, 'id.pub'], [], options());
-    expect(outcome.output).toMatch(
-      /This private key will be ignored.\n {2}To make it yours alone: chmod 600 'id.pub'\n$/,
-    );
+    const open = runOnTerminal([...ours, 'open'], [], options());
+    expect(open.output).toMatch(/This private key will be ignored.\n {2}To make it yours alone: chmod 600 'open'\n$/);
     const junk = runOnTerminal([...ours, 'junk'], [], options());
     expect(junk.output).toMatch(/^Error loading key "junk": invalid format\n {2}\S.+\n$/);
+  });
+
+  it.each([
+    ['a public key', 'id.pub', /ignored.\n {2}this is a public key, not a private key\n$/],
+    ['a folder', '.', /ignored.\n {2}this is a folder, not a private key\n$/],
+    ['a device', '/dev/null', /ignored.\n$/],
+  ])('proposes no chmod for %s that others may read', (_name, file, end) => {
+    chmodSync(folder, 0o755);
+    const outcome = runOnTerminal([...ours, file], [], options());
+    chmodSync(folder, 0o700);
+    expect(outcome).toMatchObject({ status: 1, output: expect.stringMatching(end) });
   });
 });

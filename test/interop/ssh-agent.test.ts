@@ -19,7 +19,8 @@ import {
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ask, cleanEnv, commentsOf, LIST } from '../support/agentprocess.ts';
+import { ask, cleanEnv, commentsOf, LIST, until } from '../support/agentprocess.ts';
+import { status as controlStatus } from '../support/control.ts';
 import { AgentHome, type Env, isGone, ours, outcome, REFERENCE } from './ssh-agent-program.ts';
 
 let place: AgentHome;
@@ -132,14 +133,30 @@ describe('a daemon', () => {
     }
   });
 
-  it('that cannot start is told as an error, with no socket left', () => {
+  it('starts where no memory may be locked, and says in what its keys lie', async () => {
     const socket = join(home, 's');
     spawnSync('chown', ['65534', home]);
     const own = ['--reuid=65534', '--regid=65534', '--clear-groups'];
-    const words = ['-c', 'ulimit -l 0; exec setpriv "$@"', 'sh', ...own, ours, '-s', '-a', socket];
+    for (const [kilobytes, pages] of [
+      [0, 'plain'],
+      [600, 'plain'],
+      [8192, 'memfd_secret'],
+    ] as const) {
+      const words = ['-c', `ulimit -l ${kilobytes}; exec setpriv "$@"`, 'sh', ...own, ours, '-s', '-a', socket];
+      const done = spawnSync('/bin/sh', words, { env: cleanEnv(home), encoding: 'utf8' });
+      expect([done.stderr, done.status]).toEqual(['', 0]);
+      expect((await controlStatus(socket)).custody.pages).toBe(pages);
+      process.kill(Number(/SSH_AGENT_PID=(\d+)/.exec(done.stdout)?.[1]), 'SIGTERM');
+      await until('the end of the agent', () => !existsSync(socket));
+    }
+  });
+
+  it('says how many open files it needs, with no socket left', () => {
+    const socket = join(home, 's');
+    const words = ['-c', 'ulimit -n 20; exec "$0" -s -a "$1"', ours, socket];
     const done = spawnSync('/bin/sh', words, { env: cleanEnv(home), encoding: 'utf8' });
-    expect([done.stdout, done.status]).toEqual(['', 1]);
-    expect(done.stderr).toMatch(/^ssh-agent: no more locked memory .*ulimit -l/);
+    expect([done.stdout, done.status]).toEqual(['', 255]);
+    expect(done.stderr).toMatch(/^ssh-agent: at most 20 open files .*ulimit -n/);
     expect(existsSync(socket)).toBe(false);
   });
 });

@@ -118,7 +118,7 @@ describe('a key in custody', () => {
     ).toMatch(/mismatch|malformed/);
     expect(refusal(custody, changed(ecdsa, 'q', flipped))).toBe('out-of-bounds');
     const rsa = freshRsa().key;
-    const longer = (value: Uint8Array): Uint8Array => new Uint8Array([1, ...value]);
+    const longer = (): Uint8Array => new Uint8Array((rsa.fields.n as Uint8Array).length + 1).fill(1);
     expect(refusal(custody, changed(rsa, 'd', longer))).toBe('out-of-bounds');
     expect(
       refusal(
