@@ -296,5 +296,5 @@ test.runIf(possible)(
     person.types('wrong-pin-4711-0815');
     expect(await signs('ed25519-sk-pin')).toMatchObject({ status: 1 });
     expect(look()).toEqual([]);
-    },
+  },
 );
