@@ -5,7 +5,8 @@
  */
 import { randomFillSync } from 'node:crypto';
 import { mapPages, type PageKind, type Pages, unmapPages } from '../native/libc.ts';
-import { aes256gcm, GCM_TAG_BYTES, type Placed, scrypt } from '../native/libcrypto.ts';
+import type { Placed } from '../native/libcrypto.ts';
+import { aes256gcm, GCM_TAG_BYTES, scrypt } from '../native/seal.ts';
 import { Arena, type Run } from './arena.ts';
 import { KeyError } from './error.ts';
 

@@ -3,7 +3,8 @@
  * custody (secret memory), and the private half must make the public one. OpenSSH's agent takes a key whose halves don't
  * fit; its owner then finds out at the server.
  */
-import { completeRsa, freeKey, keyCheck, LibcryptoError, type Placed, rawPublicKey } from '../native/libcrypto.ts';
+import { completeRsa } from '../native/bignum.ts';
+import { freeKey, keyCheck, LibcryptoError, type Placed, rawPublicKey } from '../native/libcrypto.ts';
 import { equal } from '../wire/bytes.ts';
 import { keyShape, writeFields } from '../wire/keyshapes.ts';
 import type { AddedKey } from '../wire/requests.ts';

@@ -60,62 +60,6 @@ const c = {
       ): void;
     }
   >('int EVP_PKEY_sign(void *ctx, void *out, void *length, void *digest, size_t digestLength)'),
-  BN_new: bind<() => Pointer | null>('void *BN_secure_new()'),
-  BN_clear_free: bind<(a: Pointer) => void>('void BN_clear_free(void *a)'),
-  BN_lebin2bn: bind<(data: Uint8Array, length: number, out: Pointer) => Pointer | null>(
-    'void *BN_lebin2bn(const uint8_t *data, int length, void *out)',
-  ),
-  BN_bn2lebinpad: bind<(a: Pointer, out: Uint8Array, length: number) => number>(
-    'int BN_bn2lebinpad(void *a, uint8_t *out, int length)',
-  ),
-  BN_set_flags: bind<(a: Pointer, flags: number) => void>('void BN_set_flags(void *a, int flags)'),
-  BN_sub_word: bind<(a: Pointer, w: number) => number>('int BN_sub_word(void *a, unsigned long w)'),
-  BN_mul: bind<(r: Pointer, a: Pointer, b: Pointer, ctx: Pointer) => number>(
-    'int BN_mul(void *r, void *a, void *b, void *ctx)',
-  ),
-  BN_nnmod: bind<(r: Pointer, a: Pointer, m: Pointer, ctx: Pointer) => number>(
-    'int BN_nnmod(void *r, void *a, void *m, void *ctx)',
-  ),
-  BN_mod_mul: bind<(r: Pointer, a: Pointer, b: Pointer, m: Pointer, ctx: Pointer) => number>(
-    'int BN_mod_mul(void *r, void *a, void *b, void *m, void *ctx)',
-  ),
-  BN_cmp: bind<(a: Pointer, b: Pointer) => number>('int BN_cmp(void *a, void *b)'),
-  BN_is_one: bind<(a: Pointer) => number>('int BN_is_one(void *a)'),
-  BN_is_zero: bind<(a: Pointer) => number>('int BN_is_zero(void *a)'),
-  BN_CTX_new: bind<() => Pointer | null>('void *BN_CTX_secure_new()'),
-  BN_CTX_free: bind<(ctx: Pointer) => void>('void BN_CTX_free(void *ctx)'),
-  EVP_PBE_scrypt: bind<{
-    async(
-      pass: number,
-      passLength: number,
-      salt: number,
-      saltLength: number,
-      n: number,
-      r: number,
-      p: number,
-      maxmem: number,
-      key: number,
-      keyLength: number,
-      done: (error: Error | null, result: number) => void,
-    ): void;
-  }>(
-    'int EVP_PBE_scrypt(void *pass, size_t passLength, void *salt, size_t saltLength, uint64_t n, uint64_t r, uint64_t p, uint64_t maxmem, void *key, size_t keyLength)',
-  ),
-  EVP_aes_256_gcm: bind<() => Pointer>('void *EVP_aes_256_gcm()'),
-  EVP_CIPHER_CTX_new: bind<() => Pointer | null>('void *EVP_CIPHER_CTX_new()'),
-  EVP_CIPHER_CTX_free: bind<(ctx: Pointer) => void>('void EVP_CIPHER_CTX_free(void *ctx)'),
-  EVP_CIPHER_CTX_ctrl: bind<(ctx: Pointer, op: number, arg: number, p: Uint8Array) => number>(
-    'int EVP_CIPHER_CTX_ctrl(void *ctx, int op, int arg, uint8_t *p)',
-  ),
-  EVP_CipherInit_ex: bind<
-    (ctx: Pointer, type: Pointer, e: null, key: Uint8Array, iv: Uint8Array, encrypt: number) => number
-  >('int EVP_CipherInit_ex(void *ctx, void *type, void *e, const uint8_t *key, const uint8_t *iv, int enc)'),
-  EVP_CipherUpdate: bind<(ctx: Pointer, out: Uint8Array, length: Int32Array, data: Uint8Array, n: number) => number>(
-    'int EVP_CipherUpdate(void *ctx, uint8_t *out, int *length, const uint8_t *data, int n)',
-  ),
-  EVP_CipherFinal_ex: bind<(ctx: Pointer, out: Uint8Array, length: Int32Array) => number>(
-    'int EVP_CipherFinal_ex(void *ctx, uint8_t *out, int *length)',
-  ),
   OpenSSL_version_num: bind<{ async(done: () => void): void }>('unsigned long OpenSSL_version_num()'),
   ERR_clear_error: bind<() => void>('void ERR_clear_error()'),
 };
@@ -129,11 +73,13 @@ export class LibcryptoError extends Error {
   }
 }
 
-function ok(call: string, result: number): void {
+/** @throws LibcryptoError where `call` did not return success */
+export function ok(call: string, result: number): void {
   if (result <= 0) throw new LibcryptoError(call);
 }
 
-function made(call: string, pointer: Pointer | null): Pointer {
+/** @throws LibcryptoError where `call` returned no object */
+export function made(call: string, pointer: Pointer | null): Pointer {
   if (pointer === null || pointer === 0n) throw new LibcryptoError(call);
   return pointer;
 }
@@ -407,129 +353,4 @@ export async function signDigestAsync(
     };
     c.EVP_PKEY_sign().async(ctx, address + SIGNATURE_AT, address, address + DIGEST_AT, hashed.length, done);
   });
-}
-
-const BN_FLG_CONSTTIME = 4;
-
-/** Little-endian numbers of an RSA key. All but n and e are private and lie in custody. */
-export interface RsaNumbers {
-  readonly n: Uint8Array;
-  readonly e: Uint8Array;
-  readonly d: Uint8Array;
-  readonly p: Uint8Array;
-  readonly q: Uint8Array;
-  readonly iqmp: Uint8Array;
-}
-
-/**
- * Checks that d, p, q and iqmp belong to (n, e), and computes the CRT exponents d mod (p-1) and d mod (q-1) into `dp` and
- * `dq`. Whether p and q are prime is not tested: a key that lies about that signs nothing that verifies.
- * @returns false where they don't fit
- */
-export function completeRsa(numbers: RsaNumbers, dp: Uint8Array, dq: Uint8Array): boolean {
-  const owned: Pointer[] = [];
-  const fresh = (): Pointer => {
-    const bn = made('BN_secure_new', c.BN_new()());
-    owned.push(bn);
-    return bn;
-  };
-  const load = (bytes: Uint8Array): Pointer => {
-    const bn = fresh();
-    made('BN_lebin2bn', c.BN_lebin2bn()(bytes, bytes.length, bn));
-    c.BN_set_flags()(bn, BN_FLG_CONSTTIME);
-    return bn;
-  };
-  const ctx = made('BN_CTX_secure_new', c.BN_CTX_new()());
-  try {
-    const [n, e, d, p, q, iqmp] = [numbers.n, numbers.e, numbers.d, numbers.p, numbers.q, numbers.iqmp].map(load) as [
-      Pointer,
-      Pointer,
-      Pointer,
-      Pointer,
-      Pointer,
-      Pointer,
-    ];
-    const t = fresh();
-    ok('BN_mul', c.BN_mul()(t, p, q, ctx));
-    if (c.BN_cmp()(t, n) !== 0 || c.BN_cmp()(d, n) >= 0) return false;
-    const halves: readonly (readonly [Pointer, Uint8Array])[] = [
-      [load(numbers.p), dp],
-      [load(numbers.q), dq],
-    ];
-    for (const [less, out] of halves) {
-      ok('BN_sub_word', c.BN_sub_word()(less, 1));
-      if (c.BN_is_zero()(less) === 1) return false;
-      const exponent = fresh();
-      ok('BN_nnmod', c.BN_nnmod()(exponent, d, less, ctx));
-      ok('BN_mod_mul', c.BN_mod_mul()(t, exponent, e, less, ctx));
-      if (c.BN_is_one()(t) !== 1) return false;
-      if (c.BN_bn2lebinpad()(exponent, out, out.length) < 0) return false;
-    }
-    ok('BN_mod_mul', c.BN_mod_mul()(t, iqmp, q, p, ctx));
-    return c.BN_is_one()(t) === 1;
-  } finally {
-    for (const bn of owned) c.BN_clear_free()(bn);
-    c.BN_CTX_free()(ctx);
-    wipeCallStack();
-  }
-}
-
-/** scrypt (RFC 7914) on another thread, from and to addresses that stay where they are. @throws LibcryptoError */
-export function scrypt(
-  passphrase: Placed,
-  salt: Placed,
-  cost: { n: number; r: number; p: number },
-  out: Placed,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    c.EVP_PBE_scrypt().async(
-      passphrase.address,
-      passphrase.bytes.length,
-      salt.address,
-      salt.bytes.length,
-      cost.n,
-      cost.r,
-      cost.p,
-      256 * cost.n * cost.r,
-      out.address,
-      out.bytes.length,
-      (error, outcome) => {
-        if (error === null && outcome === 1) resolve();
-        else reject(new LibcryptoError('EVP_PBE_scrypt'));
-      },
-    );
-  });
-}
-
-export const GCM_TAG_BYTES = 16;
-const EVP_CTRL_AEAD_GET_TAG = 0x10;
-const EVP_CTRL_AEAD_SET_TAG = 0x11;
-
-/**
- * AES-256-GCM in place over `data`, whose tag is in `tag`.
- * @returns false where decrypting does not verify; `data` is then not to be used
- */
-export function aes256gcm(
-  encrypt: boolean,
-  key: Uint8Array,
-  nonce: Uint8Array,
-  data: Uint8Array,
-  tag: Uint8Array,
-): boolean {
-  const ctx = made('EVP_CIPHER_CTX_new', c.EVP_CIPHER_CTX_new()());
-  const length = new Int32Array(1);
-  try {
-    ok('EVP_CipherInit_ex', c.EVP_CipherInit_ex()(ctx, c.EVP_aes_256_gcm()(), null, key, nonce, encrypt ? 1 : 0));
-    ok('EVP_CipherUpdate', c.EVP_CipherUpdate()(ctx, data, length, data, data.length));
-    if (!encrypt) ok('EVP_CIPHER_CTX_ctrl', c.EVP_CIPHER_CTX_ctrl()(ctx, EVP_CTRL_AEAD_SET_TAG, GCM_TAG_BYTES, tag));
-    if (c.EVP_CipherFinal_ex()(ctx, tag, length) !== 1) {
-      c.ERR_clear_error()();
-      return false;
-    }
-    if (encrypt) ok('EVP_CIPHER_CTX_ctrl', c.EVP_CIPHER_CTX_ctrl()(ctx, EVP_CTRL_AEAD_GET_TAG, GCM_TAG_BYTES, tag));
-    return true;
-  } finally {
-    c.EVP_CIPHER_CTX_free()(ctx);
-    wipeCallStack();
-  }
 }
