@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -45,6 +45,14 @@ const environment = (socket: string): NodeJS.ProcessEnv => ({ ...process.env, SS
 const listed = async (socket: string): Promise<string> =>
   (await run(process.execPath, ['list-and-sign.mjs'], { cwd: folder, env: environment(socket) })).stdout;
 
+/** The program that the README shows, to the letter. */
+async function readmeProgram(socket: string): Promise<string> {
+  const [, program] = /```js\n([\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8')) ?? [];
+  expect(program?.trim().split('\n').length).toBeLessThanOrEqual(10);
+  writeFileSync(join(folder, 'readme.mjs'), program ?? '');
+  return (await run(process.execPath, ['readme.mjs'], { cwd: folder, env: environment(socket) })).stdout;
+}
+
 function fingerprintOf(key: string): string {
   return execFileSync('ssh-keygen', ['-lf', key], { encoding: 'utf8' }).split(' ')[1] ?? '';
 }
@@ -57,6 +65,7 @@ test('an agent in ten lines serves a key to ssh-add and to our client', async ()
   expect(stdout).toBe(`256 ${fingerprintOf(key)} an example (ED25519)\n`);
   await run('ssh-add', ['-T', `${key}.pub`], { env: environment(socket) });
   expect(await listed(socket)).toBe(`${fingerprintOf(key)} an example signs\n`);
+  expect(await readmeProgram(socket)).toBe(`ED25519 ${fingerprintOf(key)} an example 83 bytes signed\n`);
 });
 
 test("a client in ten lines lists the keys of OpenSSH's agent and has them sign", async () => {
@@ -70,6 +79,7 @@ test("a client in ten lines lists the keys of OpenSSH's agent and has them sign"
   }
   await run('ssh-add', ['-q', ...keys], { env: environment(socket) });
   const names = ['an example', 'ecdsa', 'rsa'];
+  expect((await readmeProgram(socket)).split('\n').length).toBe(keys.length + 1);
   expect(await listed(socket)).toBe(keys.map((key, i) => `${fingerprintOf(key)} ${names[i]} signs\n`).join(''));
 });
 
