@@ -153,10 +153,10 @@ describe('a daemon', () => {
 
   it('says how many open files it needs, with no socket left', () => {
     const socket = join(home, 's');
-    const words = ['-c', 'ulimit -n 20; exec "$0" -s -a "$1"', ours, socket];
+    const words = ['-c', 'ulimit -n 26; exec "$0" -s -a "$1"', ours, socket];
     const done = spawnSync('/bin/sh', words, { env: cleanEnv(home), encoding: 'utf8' });
     expect([done.stdout, done.status]).toEqual(['', 255]);
-    expect(done.stderr).toMatch(/^ssh-agent: at most 20 open files .*ulimit -n/);
+    expect(done.stderr).toMatch(/^ssh-agent: at most 26 open files .*ulimit -n/);
     expect(existsSync(socket)).toBe(false);
   });
 });
