@@ -395,8 +395,3 @@ export function copyVariable(from: string, to: string): void {
   const value = c.getenv()(from);
   if (value !== null) c.setenv()(new TextEncoder().encode(`${to}\0`), value, 1);
 }
-
-/** Marks a descriptor as one that a program run later does not get. */
-export function closeOnExec(fd: number): void {
-  c.fcntl()(fd, F_SETFD, 1);
-}
