@@ -64,7 +64,8 @@ beforeAll(async () => {
   plain = await setting.sshd({ name: 'plain', authorizedKeys: names.map(line) });
   certified = await setting.sshd({ name: 'certified', userAuthorities: [line('ca')] });
   config = writeClientConfig(setting.path('ssh_config'), [plain, certified]);
-  agent = await start();
+  // As a finger would: a touch that takes no time ends the notice before the program that shows it has started.
+  agent = await start([], { SOFTSK_DELAY_MS: '700' });
 });
 
 afterAll(async () => {
