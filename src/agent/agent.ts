@@ -3,12 +3,16 @@
  * time, people and logs come in through ports.
  */
 import { Custody, type CustodyStatus } from '../keys/custody.ts';
-import type { DecisionRules } from '../policy/decide.ts';
+import type { Policy } from '../policy/decide.ts';
 import type { Peer } from '../policy/facts.ts';
+import type { Guard } from '../policy/guard.ts';
+import { Relays } from '../policy/relay.ts';
+import type { Words } from '../policy/sentence.ts';
 import { defaultWebsafe, type WebsafeRules } from '../policy/websafe.ts';
 import { Keyring } from '../store/keyring.ts';
 import { Lock } from '../store/lock.ts';
 import { defaultPorts, type Ports } from './ports.ts';
+import { Questions } from './questions.ts';
 import { Session } from './session.ts';
 
 export interface AgentOptions {
@@ -20,6 +24,12 @@ export interface AgentOptions {
   readonly fingerprintHash?: string;
   /** What a security key that may be one for web sites signs (`ssh-agent -O`). */
   readonly websafe?: WebsafeRules;
+  /** Defaults for what comes from another machine: OpenSSH's, which allow it, or Latchkey's. Default: openssh. */
+  readonly table?: Policy['table'];
+  /** Rules of the owner, before these defaults. */
+  readonly rules?: Policy['rules'];
+  /** The owner's home, which sentences show as ~. */
+  readonly home?: string;
   /** Whether a connection that is bound to a host may name libraries to load (`-O allow-remote-pkcs11`). */
   readonly allowRemoteProviders?: boolean;
 }
@@ -30,6 +40,9 @@ const optionNames: ReadonlySet<string> = new Set([
   'defaultLifetime',
   'fingerprintHash',
   'websafe',
+  'table',
+  'rules',
+  'home',
   'allowRemoteProviders',
 ]);
 
@@ -38,26 +51,33 @@ export interface AgentStatus {
   readonly locked: boolean;
   readonly sessions: number;
   readonly waitingQuestions: number;
+  /** Answers that hold on. */
+  readonly consents: number;
+  /** Terminals that show questions. */
+  readonly watchers: number;
+  /** When a question last reached nobody. */
+  readonly lastUnanswered: string | null;
+  readonly table: Policy['table'];
+  readonly rules: number;
   readonly custody: CustodyStatus;
 }
 
-/** Questions that may wait for a person at one time; further ones are refused. */
-export const MAX_WAITING_QUESTIONS = 16;
 /** Timers stand still while the machine sleeps: a key that expired meanwhile is wiped this long after it woke at the latest. */
 const MAX_EXPIRY_WAIT_MS = 30_000;
-/** A question ends after this long: sshd gives up on a login after 120 s. */
-export const QUESTION_MS = 90_000;
-
 export class Agent {
   readonly ports: Ports;
   readonly custody: Custody;
   readonly keyring = new Keyring();
   readonly lock: Lock;
   readonly defaultLifetime: number | undefined;
-  readonly rules: DecisionRules;
+  readonly questions: Questions;
+  readonly relays: Relays;
+  readonly words: Words;
   readonly allowRemoteProviders: boolean;
+  /** Counts a signature that a guard lets through: false where it may not leave. Who opens guards puts it in place. */
+  useGuard: (guard: Guard) => boolean = () => true;
+  #policy: Policy;
   #sessions = 0;
-  #waitingQuestions = 0;
   #cancelExpiry: (() => void) | undefined;
   #expiryAt = Number.POSITIVE_INFINITY;
 
@@ -67,7 +87,16 @@ export class Agent {
     this.ports = { ...defaultPorts, ...options.ports };
     this.custody = options.custody ?? new Custody();
     this.defaultLifetime = options.defaultLifetime;
-    this.rules = { fingerprintHash: options.fingerprintHash ?? 'sha256', websafe: options.websafe ?? defaultWebsafe };
+    this.#policy = Object.freeze({
+      fingerprintHash: options.fingerprintHash ?? 'sha256',
+      websafe: options.websafe ?? defaultWebsafe,
+      table: options.table ?? 'openssh',
+      rules: options.rules ?? [],
+      lasts: 'once',
+    });
+    this.words = { home: options.home };
+    this.questions = new Questions(this.ports);
+    this.relays = new Relays(this.ports.lives);
     this.allowRemoteProviders = options.allowRemoteProviders ?? false;
     const { clock } = this.ports;
     this.lock = new Lock(this.custody, (milliseconds) =>
@@ -75,10 +104,24 @@ export class Agent {
     );
   }
 
-  /** A session for a new connection; `peer` is undefined for a caller in this very process. */
-  openSession(peer?: Peer): Session {
+  get policy(): Policy {
+    return this.#policy;
+  }
+
+  /** Puts other rules in force, at once and for every connection; answers that last were given under the old ones. */
+  setPolicy(change: Partial<Pick<Policy, 'table' | 'rules' | 'lasts'>>): void {
+    this.#policy = Object.freeze({ ...this.#policy, ...change });
+    this.questions.forgetConsents();
+  }
+
+  /**
+   * A session for a new connection.
+   * @param peer undefined for a caller in this very process
+   * @param guard through whose socket it came
+   */
+  openSession(peer?: Peer, guard?: Guard): Session {
     this.#sessions++;
-    return new Session(this, peer, () => {
+    return new Session(this, peer, guard, () => {
       this.#sessions--;
     });
   }
@@ -89,7 +132,12 @@ export class Agent {
       keys: this.keyring.size,
       locked: this.lock.locked,
       sessions: this.#sessions,
-      waitingQuestions: this.#waitingQuestions,
+      waitingQuestions: this.questions.size,
+      consents: this.questions.consents,
+      watchers: this.questions.watchers,
+      lastUnanswered: this.questions.lastUnanswered ?? null,
+      table: this.#policy.table,
+      rules: this.#policy.rules.length,
       custody: this.custody.status(),
     };
   }
@@ -125,41 +173,6 @@ export class Agent {
   removeAll(): void {
     this.keyring.removeAll();
     this.expire();
-  }
-
-  /**
-   * Puts `question` to a person.
-   * @param hangUp aborted when the client is gone
-   */
-  async confirm(question: string, hangUp: AbortSignal): Promise<boolean> {
-    const { confirm, clock, log } = this.ports;
-    if (this.#waitingQuestions >= MAX_WAITING_QUESTIONS) {
-      log('error', `refused without asking: ${MAX_WAITING_QUESTIONS} questions wait for an answer already`);
-      return false;
-    }
-    // A port that goes on thinking after its question was withdrawn must hold up nobody, and its answer no longer counts.
-    const withdrawn = new AbortController();
-    const withdraw = (): void => withdrawn.abort();
-    const cancel = clock.after(QUESTION_MS, withdraw);
-    hangUp.addEventListener('abort', withdraw, { once: true });
-    if (hangUp.aborted) withdraw();
-    const { signal } = withdrawn;
-    const ended = new Promise<false>((resolve) => {
-      if (signal.aborted) resolve(false);
-      else signal.addEventListener('abort', () => resolve(false), { once: true });
-    });
-    this.#waitingQuestions++;
-    try {
-      const yes = await Promise.race([confirm.confirm(question, signal), ended]);
-      return yes && !signal.aborted;
-    } catch (error) {
-      log('error', `asking failed: ${error instanceof Error ? error.name : 'unknown error'}`);
-      return false;
-    } finally {
-      cancel();
-      hangUp.removeEventListener('abort', withdraw);
-      this.#waitingQuestions--;
-    }
   }
 }
 

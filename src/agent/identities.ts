@@ -6,6 +6,8 @@ import { createSigner, publicKeyOf } from '../keys/privatekey.ts';
 import type { Signer } from '../keys/signer.ts';
 import { isRemote } from '../policy/bindings.ts';
 import { permitted } from '../policy/destination.ts';
+import { seenThrough } from '../policy/guard.ts';
+import { mayBeUsed } from '../policy/rules.ts';
 import type { Entry } from '../store/entry.ts';
 import type { Keyring } from '../store/keyring.ts';
 import type { Constraints } from '../wire/constraints.ts';
@@ -15,11 +17,16 @@ import { visible } from '../wire/visible.ts';
 import type { Agent } from './agent.ts';
 import { success } from './answers.ts';
 import type { Session } from './session.ts';
+import { keyOf } from './uses.ts';
 
+/** Only what may be used from there is seen there. */
 function isVisible(session: Session, entry: Entry): boolean {
+  const { agent, guard, bindings } = session;
+  const nowSeconds = agent.ports.clock.wallSeconds();
+  if (guard !== undefined && !seenThrough(guard, entry, { bindings, nowSeconds })) return false;
+  if (session.isRestricted && !mayBeUsed(agent.policy.rules, entry, session.circumstances())) return false;
   if (entry.destinations === undefined) return true;
-  const now = session.agent.ports.clock.wallSeconds();
-  return permitted(entry.destinations, session.bindings, undefined, now).ok;
+  return permitted(entry.destinations, bindings, undefined, nowSeconds).ok;
 }
 
 /** The whole list of an agent whose keys may all be seen everywhere, until a key comes or goes. */
@@ -29,13 +36,16 @@ export function listKeys(session: Session): Uint8Array {
   const { agent } = session;
   const { keyring } = agent;
   agent.expire();
-  const known = wholeLists.get(keyring);
+  const { isRestricted } = session;
+  if (isRestricted || session.bindings.list.some(({ forwarded }) => forwarded))
+    session.note({ kind: 'list', outcome: 'allowed', sentence: 'list the keys' });
+  const known = isRestricted ? undefined : wholeLists.get(keyring);
   if (known?.version === keyring.version) return known.answer;
   const identities: Identity[] = [];
   for (const entry of agent.keyring.entries())
     if (isVisible(session, entry)) identities.push({ blob: entry.signer.publicKey.blob, comment: entry.comment });
   const answer = encodeResponse({ kind: 'identities', identities });
-  if (keyring.entries().every(({ destinations }) => destinations === undefined))
+  if (!isRestricted && keyring.entries().every(({ destinations }) => destinations === undefined))
     wholeLists.set(keyring, { version: keyring.version, answer });
   return answer;
 }
@@ -44,9 +54,11 @@ export function removeKey(session: Session, blob: Uint8Array): Uint8Array {
   const { agent } = session;
   agent.expire();
   const entry = agent.keyring.find(blob);
-  if (entry === undefined || !isVisible(session, entry)) return session.refuse('remove: no such key here');
+  if (entry === undefined || !isVisible(session, entry)) return session.deny('remove', 'no such key here');
+  const key = keyOf(entry);
   agent.keyring.remove(blob);
   agent.ports.log('info', `removed ${visible(entry.comment, 64)}`);
+  session.note({ kind: 'remove', outcome: 'allowed', sentence: `remove the key ${key.comment}`, key });
   return success;
 }
 
@@ -107,10 +119,13 @@ function storeKey(session: Session, { comment, constraints }: AddRequest, signer
   const held = agent.keyring.find(signer.publicKey.blob);
   if (held !== undefined && !isVisible(session, held)) {
     signer.dispose();
-    return session.refuse('add: the key is held and not for use from here');
+    return session.deny('add', 'the key is held and not for use from here');
   }
-  agent.keyring.add(entryOf(agent, signer, comment, constraints));
+  const entry = entryOf(agent, signer, comment, constraints);
+  agent.keyring.add(entry);
   agent.expire();
+  const key = keyOf(entry);
+  session.note({ kind: 'add', outcome: 'allowed', sentence: `add the key ${key.comment}`, key });
   log('info', `added ${signer.publicKey.algorithm.type} ${visible(comment, 64)}`);
   return success;
 }

@@ -3,6 +3,9 @@ import type { Custody } from '../keys/custody.ts';
 import { KeyError } from '../keys/error.ts';
 import type { PublicKey } from '../keys/publickey.ts';
 import type { Signer } from '../keys/signer.ts';
+import type { PeerProcess, Purpose } from '../policy/facts.ts';
+import type { HostNames } from '../policy/knownhosts.ts';
+import type { Scope } from '../policy/rules.ts';
 import type { FieldValues } from '../wire/keyshapes.ts';
 
 export interface Clock {
@@ -14,10 +17,124 @@ export interface Clock {
   after(milliseconds: number, callback: () => void): () => void;
 }
 
+/** One lasting answer on offer. */
+export interface Offer {
+  readonly scope: Scope;
+  /** 'until git rebase (pid 4711) ends' */
+  readonly text: string;
+}
+
+/** What a person is asked. */
+export interface Question {
+  /** 'q12': what `latchkey approve` takes. */
+  readonly id: string;
+  /** The words of OpenSSH's confirm_key, which askpass programs and scripts know. */
+  readonly opensshText: string;
+  readonly sentence: string;
+  readonly verified: readonly string[];
+  readonly claimed: readonly string[];
+  readonly key: { readonly fingerprint: string; readonly comment: string };
+  /** Whether the asker may be on another machine. */
+  readonly forwarded: boolean;
+  /** 'once' always; others where they make sense. */
+  readonly offers: readonly Offer[];
+  /** What a plain yes means. */
+  readonly lasts: Scope;
+  /** The rule that "always" would write, in TOML; undefined: none can be written. */
+  readonly rule: string | undefined;
+  /** Milliseconds of the agent's clock when it ends unanswered. */
+  readonly endsAt: number;
+}
+
+export interface Reply {
+  readonly allow: boolean;
+  /** Of a yes. */
+  readonly scope: Scope;
+  /** 'askpass', 'pinentry', 'notification', 'watch', 'approve': for the record. */
+  readonly by: string;
+}
+
 /** Asks a person. */
 export interface Confirm {
-  /** @param signal ends the question: the client hung up, or time is over */
-  confirm(question: string, signal: AbortSignal): Promise<boolean>;
+  /**
+   * @param signal ends the question: the client hung up, time is over, or another way had its answer first
+   * @returns undefined where this way reaches nobody
+   */
+  confirm(question: Question, signal: AbortSignal): Promise<Reply | undefined>;
+}
+
+/** A use of the agent, as its record tells it: JSON, without anything that was signed. */
+export interface Use {
+  readonly kind: UseKind;
+  readonly outcome: 'allowed' | 'denied' | 'failed';
+  readonly sentence: string;
+  readonly key?: { readonly fingerprint: string; readonly type: string; readonly comment: string };
+  /** Of a signature. */
+  readonly purpose?: Purpose;
+  readonly user?: string;
+  readonly namespace?: string;
+  /** The hosts on the way, nearest first, the last one the destination where it does not forward: verified. */
+  readonly hosts?: readonly {
+    readonly fingerprint: string;
+    readonly names: readonly string[];
+    readonly forwards: boolean;
+  }[];
+  readonly forwarded: boolean;
+  readonly relay?: string;
+  readonly guard?: string;
+  readonly peer?: {
+    readonly uid: number;
+    readonly pid: number | null;
+    /** Programs of the peer and its ancestors, nearest first. */
+    readonly programs: readonly string[];
+    readonly claimedCommand?: string;
+  };
+  /** What decided: 'default', 'rule', ... and in words. */
+  readonly ground?: { readonly kind: string; readonly text: string; readonly line?: number };
+  /** Why it was denied, or failed. */
+  readonly reason?: string;
+  readonly answer?: { readonly by: string; readonly scope: Scope; readonly seconds: number };
+  /** How many more like it were not written one by one. */
+  readonly repeated?: number;
+}
+
+export type UseKind =
+  | 'sign'
+  | 'list'
+  | 'add'
+  | 'remove'
+  | 'remove-all'
+  | 'expire'
+  | 'add-token'
+  | 'remove-token'
+  | 'lock'
+  | 'unlock'
+  | 'bind'
+  | 'extension'
+  | 'malformed'
+  | 'connection'
+  | 'guard'
+  | 'rules'
+  /** Of the records themselves: a file begins, records were lost. Only backends/records writes it. */
+  | 'records'
+  | 'start'
+  | 'end';
+
+/** Where uses are written down. */
+export interface Records {
+  /** Takes a record; `flush` writes it. @returns its id, for `latchkey why` */
+  append(use: Use): string;
+  /** Writes all that was appended. @returns whether what depends on it may leave: false where it could not be written and must be */
+  flush(): boolean;
+}
+
+/** The owner's knowledge of hosts. */
+export interface Hosts {
+  /**
+   * Names for a host key, plain or certified, from known_hosts.
+   * @param candidates names that hashed lines are tried with
+   */
+  namesOf(hostKey: PublicKey, candidates: readonly string[]): HostNames;
 }
 
 export type LogLevel = 'error' | 'info' | 'debug';
@@ -28,6 +145,9 @@ export type Log = (level: LogLevel, text: string) => void;
 /** What the carriers of the agent have to know of the floors below. */
 export type { Custody, Slot } from '../keys/custody.ts';
 export type { Peer, PeerProcess } from '../policy/facts.ts';
+export type { Guard } from '../policy/guard.ts';
+export type { HostNames } from '../policy/knownhosts.ts';
+export type { Scope } from '../policy/rules.ts';
 
 /** A key that stays in its token. */
 export interface TokenKey {
@@ -57,6 +177,13 @@ export interface Devices {
 export interface Ports {
   readonly clock: Clock;
   readonly confirm: Confirm;
+  /** Undefined: nothing is written down. */
+  readonly records: Records | undefined;
+  readonly hosts: Hosts;
+  /** Puts a rule of the owner's answer before the others. @returns whether it is in force now */
+  readonly addRule: (rule: string) => Promise<boolean>;
+  /** Whether that very process still runs. */
+  readonly lives: (process: PeerProcess) => boolean;
   readonly log: Log;
   readonly devices: Devices;
 }
@@ -81,7 +208,11 @@ function noDevices(): never {
 export const defaultPorts: Ports = {
   clock: systemClock,
   // Nobody to ask is no consent.
-  confirm: { confirm: async () => false },
+  confirm: { confirm: async () => undefined },
+  records: undefined,
+  addRule: async () => false,
+  hosts: { namesOf: () => ({ names: [], hidden: 0 }) },
+  lives: () => false,
   log: () => {},
   devices: { provider: noDevices, securityKey: noDevices, tokenKeys: noDevices },
 };

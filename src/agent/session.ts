@@ -6,17 +6,24 @@
 import { KeyError } from '../keys/error.ts';
 import { loadMldsa, needsMldsa } from '../keys/mldsa.ts';
 import { loadMldsaSigner } from '../keys/mldsasigner.ts';
-import { type Bindings, bindRequest, noBindings } from '../policy/bindings.ts';
-import type { Peer } from '../policy/facts.ts';
+import { fingerprint } from '../keys/publickey.ts';
+import { type Bindings, bindRequest, isForwarded, noBindings } from '../policy/bindings.ts';
+import type { Circumstances, Host, Peer } from '../policy/facts.ts';
+import type { Guard } from '../policy/guard.ts';
+import { hostCandidates } from '../policy/hostcandidates.ts';
 import { WireError } from '../wire/error.ts';
 import { QUERY, SESSION_BIND } from '../wire/extensions.ts';
 import { decodeRequest, REQUEST_NUMBERS, type Request } from '../wire/requests.ts';
+import { RESPONSE_NUMBERS } from '../wire/responses.ts';
+import type { SignedData } from '../wire/signeddata.ts';
 import { visible } from '../wire/visible.ts';
 import type { Agent } from './agent.ts';
 import { type Answer, extensionFailure, failure, noIdentities, served, success } from './answers.ts';
 import { addKey, listKeys, removeKey } from './identities.ts';
+import type { Use } from './ports.ts';
 import { signData } from './sign.ts';
 import { addToken, removeToken } from './tokens.ts';
+import { surroundingsOf } from './uses.ts';
 
 /**
  * What a locked agent does with each request. A binding only says where a connection goes and has to be known later
@@ -36,6 +43,36 @@ const whileLocked: Readonly<Record<Request['kind'], 'serve' | 'empty' | 'refuse'
   unknown: 'refuse',
 };
 
+/** A use, without what is the same for all of a connection. */
+type UseAsked = Omit<Use, 'hosts' | 'forwarded' | 'relay' | 'guard' | 'peer'>;
+
+/** How a record calls each request. */
+const USES: Readonly<Record<Request['kind'], readonly [Use['kind'], string]>> = {
+  list: ['list', 'list the keys'],
+  sign: ['sign', 'sign'],
+  add: ['add', 'add a key'],
+  remove: ['remove', 'remove a key'],
+  removeAll: ['remove-all', 'remove all keys'],
+  addToken: ['add-token', 'load a token'],
+  removeToken: ['remove-token', 'remove the keys of a token'],
+  lock: ['lock', 'lock the agent'],
+  unlock: ['unlock', 'unlock the agent'],
+  extension: ['extension', 'an extension'],
+  unknown: ['extension', 'an unknown request'],
+};
+
+/** What only the owner may do, and nobody from another machine or through a guard (DESIGN section 5, the table's last row). */
+const ownersAlone: ReadonlySet<Request['kind']> = new Set([
+  'add',
+  'remove',
+  'removeAll',
+  'addToken',
+  'removeToken',
+  'lock',
+  'unlock',
+  'unknown',
+]);
+
 /** Whether a key or a host key in `message` may be of the composite type, whose code is loaded when first needed. */
 function mayHoldMldsa(message: Uint8Array): boolean {
   const { add, addConstrained, extension } = REQUEST_NUMBERS;
@@ -46,15 +83,22 @@ function mayHoldMldsa(message: Uint8Array): boolean {
 export class Session {
   readonly agent: Agent;
   readonly peer: Peer | undefined;
+  /** Through whose socket it came. */
+  readonly guard: Guard | undefined;
   bindings: Bindings = noBindings;
+  /** Why it is taken for a relay; once noticed it stays so. */
+  #relay: string | undefined;
+  #circumstances: Circumstances | undefined;
+  #surroundings: ReturnType<typeof surroundingsOf> | undefined;
   #isClosed = false;
   /** Made when somebody first has to learn of the end: most connections come and go without. */
   #closing: AbortController | undefined;
   readonly #onClose: () => void;
 
-  constructor(agent: Agent, peer: Peer | undefined, onClose: () => void) {
+  constructor(agent: Agent, peer: Peer | undefined, guard: Guard | undefined, onClose: () => void) {
     this.agent = agent;
     this.peer = peer;
+    this.guard = guard;
     this.#onClose = onClose;
   }
 
@@ -84,9 +128,65 @@ export class Session {
     try {
       answer = mayHoldMldsa(message) ? this.#afterLoading(message) : this.#dispatch(decodeRequest(message));
     } catch (error) {
-      return this.#failed(error);
+      answer = this.#failed(error);
     }
-    return answer instanceof Uint8Array ? answer : answer.catch((error: unknown) => this.#failed(error));
+    if (answer instanceof Uint8Array) return this.#release(answer);
+    return answer.then(
+      (made) => this.#release(made),
+      (error: unknown) => this.#release(this.#failed(error)),
+    );
+  }
+
+  /** No signature leaves without its record. */
+  #release(answer: Uint8Array): Uint8Array {
+    const { records } = this.agent.ports;
+    if (records === undefined || records.flush() || answer[0] !== RESPONSE_NUMBERS.signature) return answer;
+    return this.refuse('sign: its record could not be written');
+  }
+
+  /**
+   * What is known of this connection now.
+   * @param signed what a signature is asked for: that, too, may tell a relay
+   */
+  circumstances(signed?: SignedData): Circumstances {
+    const known = this.#circumstances;
+    const { agent, peer, guard, bindings } = this;
+    const isNew = known?.bindings !== bindings;
+    if (this.#relay === undefined && this.#looksAtPeers && (isNew || signed !== undefined))
+      this.#relay = agent.relays.notice(peer, bindings, signed);
+    const relay = this.#relay;
+    if (known !== undefined && !isNew && known.relay === relay) return known;
+    const hosts = bindings.list.map((binding, i): Host => {
+      const earlier = known?.hosts[i];
+      if (earlier !== undefined) return earlier;
+      const { names, hidden } = agent.ports.hosts.namesOf(binding.hostKey, hostCandidates(peer?.processes() ?? []));
+      return Object.freeze({ binding, fingerprint: fingerprint(binding.hostKey), names, hidden });
+    });
+    const forwarded = guard !== undefined || relay !== undefined || isForwarded(bindings);
+    this.#surroundings = undefined;
+    this.#circumstances = Object.freeze({ peer, guard, bindings, hosts, relay, forwarded });
+    return this.#circumstances;
+  }
+
+  /** Whether it has to be known who asks: OpenSSH's defaults without rules and records do not depend on it. */
+  get #looksAtPeers(): boolean {
+    const { policy, ports } = this.agent;
+    return ports.records !== undefined || policy.table !== 'openssh' || policy.rules.length > 0;
+  }
+
+  /** Whether nothing but listing and signing is served here. */
+  get isRestricted(): boolean {
+    if (this.guard !== undefined) return true;
+    return this.agent.policy.table === 'latchkey' && this.circumstances().forwarded;
+  }
+
+  /** Writes down a use; it is made up only where somebody keeps records. */
+  note(use: UseAsked | (() => UseAsked)): void {
+    const { records } = this.agent.ports;
+    if (records === undefined) return;
+    const circumstances = this.circumstances();
+    this.#surroundings ??= surroundingsOf(circumstances, this.agent.words);
+    records.append({ ...(typeof use === 'function' ? use() : use), ...this.#surroundings });
   }
 
   /** ML-DSA's code is loaded when a key first needs it; until then the message waits in custody. */
@@ -103,8 +203,10 @@ export class Session {
 
   #failed(error: unknown): Uint8Array {
     const { log } = this.agent.ports;
-    if (error instanceof WireError) log('info', `malformed request: ${error.message}`);
-    else if (error instanceof KeyError) log('info', `refused: ${error.message}`);
+    if (error instanceof WireError) {
+      log('info', `malformed request: ${error.message}`);
+      this.note({ kind: 'malformed', outcome: 'failed', sentence: 'malformed request', reason: error.message });
+    } else if (error instanceof KeyError) log('info', `refused: ${error.message}`);
     // The text of an unexpected error is not ours to vouch for.
     else log('error', `refused: internal error ${error instanceof Error ? error.name : ''}`);
     return failure;
@@ -115,8 +217,9 @@ export class Session {
     if (agent.lock.locked) {
       const gate = whileLocked[request.kind];
       if (gate === 'empty') return noIdentities;
-      if (gate === 'refuse') return this.refuse(`the agent is locked: ${request.kind}`);
+      if (gate === 'refuse') return this.deny(request.kind, 'the agent is locked');
     }
+    if (ownersAlone.has(request.kind) && this.isRestricted) return this.deny(request.kind, 'not for other machines');
     switch (request.kind) {
       case 'list':
         return listKeys(this);
@@ -128,6 +231,7 @@ export class Session {
         return removeKey(this, request.blob);
       case 'removeAll':
         agent.removeAll();
+        this.note({ kind: 'remove-all', outcome: 'allowed', sentence: 'remove all keys' });
         return success;
       case 'lock':
         return this.#lock(request.passphrase);
@@ -140,7 +244,7 @@ export class Session {
       case 'removeToken':
         return removeToken(this, request.provider);
       case 'unknown':
-        return this.refuse(`message number ${request.number} is not served`);
+        return this.deny(request.kind, `message number ${request.number} is not served`);
       default:
         return request satisfies never;
     }
@@ -152,35 +256,53 @@ export class Session {
     return failure;
   }
 
+  /** Refuses what is served elsewhere, or at another time, and writes it down. */
+  deny(request: Request['kind'], reason: string): Uint8Array {
+    const [kind, sentence] = USES[request];
+    this.note({ kind, outcome: 'denied', sentence, reason });
+    return this.refuse(`${sentence}: ${reason}`);
+  }
+
   async #lock(passphrase: Uint8Array): Promise<Uint8Array> {
     const { agent } = this;
     agent.expire();
     // libcrypto's copies go before custody is sealed; a signature under way frees its own when it ends.
     for (const { signer } of agent.keyring.entries()) signer.rest();
-    if (!(await agent.lock.lock(passphrase))) return this.refuse('lock with an empty pass phrase, or locked already');
+    if (!(await agent.lock.lock(passphrase))) return this.deny('lock', 'an empty pass phrase, or locked already');
+    agent.questions.forgetConsents();
     agent.ports.log('info', 'locked');
+    this.note({ kind: 'lock', outcome: 'allowed', sentence: 'lock the agent' });
     return success;
   }
 
   async #unlock(passphrase: Uint8Array): Promise<Uint8Array> {
     const { lock, ports } = this.agent;
-    if (!(await lock.unlock(passphrase, this.peer?.pid ?? this))) return this.refuse('unlock: wrong pass phrase');
+    if (!(await lock.unlock(passphrase, this.peer?.pid ?? this))) return this.deny('unlock', 'wrong pass phrase');
     ports.log('info', 'unlocked');
+    this.note({ kind: 'unlock', outcome: 'allowed', sentence: 'unlock the agent' });
     return success;
   }
 
   #extension(name: string, body: Uint8Array): Uint8Array {
     if (name === SESSION_BIND) return this.#bind(body);
-    if (this.agent.lock.locked) return this.refuse('the agent is locked: extension');
+    if (this.agent.lock.locked) return this.deny('extension', 'the agent is locked');
     if (name === QUERY && body.length === 0) return served;
-    return this.refuse(`extension ${visible(name, 64)} is not served`);
+    return this.deny('extension', `${visible(name, 64)} is not served`);
   }
 
   #bind(body: Uint8Array): Uint8Array {
     const { bindings, accepted, reason } = bindRequest(this.bindings, body);
     this.bindings = bindings;
+    // Which session a process speaks for has to be known before another connection of it says something else.
+    this.#relay ??= this.agent.relays.notice(this.peer, bindings);
     if (accepted) return success;
     this.agent.ports.log('error', `session binding refused: ${reason}`);
+    this.note({
+      kind: 'bind',
+      outcome: 'denied',
+      sentence: 'say which host is at the other end',
+      reason: reason ?? '',
+    });
     return extensionFailure;
   }
 }

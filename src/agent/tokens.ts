@@ -85,7 +85,7 @@ export async function addToken(session: Session, request: AddTokenRequest): Prom
   const { agent } = session;
   const { devices, log } = agent.ports;
   if (isRemote(session.bindings) && !agent.allowRemoteProviders)
-    return session.refuse('a connection from a host may not name a library to load');
+    return session.deny('addToken', 'a connection from a host may not name a library to load');
   const provider = devices.provider(request.provider);
   const { constraints } = request;
   const pin = agent.custody.passing(Math.max(1, request.pin.length));
@@ -100,6 +100,8 @@ export async function addToken(session: Session, request: AddTokenRequest): Prom
     const held = storeKeys(session, provider, keys, constraints);
     if (held === 0) return session.refuse(`${visible(provider, 256)} has no key to add`);
     log('info', `added ${held} keys of ${visible(provider, 256)}`);
+    const sentence = `load ${held} keys of ${visible(provider, 256)}`;
+    session.note({ kind: 'add-token', outcome: 'allowed', sentence });
     return success;
   } finally {
     pin.free();
@@ -113,5 +115,7 @@ export function removeToken(session: Session, path: string): Uint8Array {
   if (!keyring.entries().some((entry) => entry.provider === path)) provider = ports.devices.provider(path);
   const count = keyring.removeOf(provider);
   ports.log('info', `removed ${count} keys of ${visible(provider, 256)}`);
+  const sentence = `remove ${count} keys of ${visible(provider, 256)}`;
+  session.note({ kind: 'remove-token', outcome: 'allowed', sentence });
   return success;
 }

@@ -2,7 +2,7 @@
  * Stand-ins for the agent's ports: a clock that goes only when it is told to, and a person whose answers are a script.
  * None of them waits or reads anything from outside.
  */
-import type { Clock, Confirm } from '../agent/ports.ts';
+import type { Clock, Confirm, Question, Reply } from '../agent/ports.ts';
 
 interface Timer {
   readonly at: number;
@@ -102,9 +102,10 @@ export class ScriptedConfirm implements Confirm, Person {
     return [...this.#questions];
   }
 
-  confirm(question: string, signal: AbortSignal): Promise<boolean> {
-    this.#questions.push(question);
-    if (this.#answer !== 'wait') return Promise.resolve(this.#answer === 'yes');
+  confirm({ opensshText, lasts }: Question, signal: AbortSignal): Promise<Reply> {
+    this.#questions.push(opensshText);
+    const reply = (allow: boolean): Reply => ({ allow, scope: lasts, by: 'script' });
+    if (this.#answer !== 'wait') return Promise.resolve(reply(this.#answer === 'yes'));
     return new Promise((resolve) => {
       const aborted = (): void => {
         this.#withdrawn++;
@@ -114,7 +115,7 @@ export class ScriptedConfirm implements Confirm, Person {
         settle: (answer) => {
           this.#open.delete(open);
           signal.removeEventListener('abort', aborted);
-          resolve(answer);
+          resolve(reply(answer));
         },
       };
       this.#open.add(open);

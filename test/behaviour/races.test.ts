@@ -1,7 +1,8 @@
 /** What happens at the same time, on several connections of our agent; OpenSSH's does one thing at a time. */
 import { getEventListeners } from 'node:events';
 import { describe, expect, test } from 'vitest';
-import { createAgent, MAX_WAITING_QUESTIONS, QUESTION_MS } from '../../src/agent/agent.ts';
+import { createAgent } from '../../src/agent/agent.ts';
+import { MAX_WAITING_QUESTIONS, QUESTION_MS } from '../../src/agent/questions.ts';
 import type { AgentConnection } from '../../src/testing/connection.ts';
 import { FakeClock, ScriptedConfirm } from '../../src/testing/fakes.ts';
 import { type FreshKey, freshEd25519, freshRsa, verifiedName } from '../../src/testing/fixtures.ts';

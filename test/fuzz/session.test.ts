@@ -195,7 +195,7 @@ describe(`a session, ${RUNS} inputs from seed ${SEED}`, () => {
       confirm: {
         async confirm() {
           if (people(2) === 0) await new Promise((done) => setImmediate(done));
-          return people(2) === 0;
+          return { allow: people(2) === 0, scope: 'once', by: 'script' };
         },
       },
     },

@@ -1,11 +1,10 @@
 import { expect, test } from 'vitest';
-import { type AgentOptions, createAgent, QUESTION_MS } from '../../../src/agent/agent.ts';
+import { type AgentOptions, createAgent } from '../../../src/agent/agent.ts';
 import { FakeClock, ScriptedConfirm } from '../../../src/testing/fakes.ts';
 import { type FreshKey, freshEd25519 } from '../../../src/testing/fixtures.ts';
 import { adding, signing } from './messages.ts';
 
 const ed = freshEd25519();
-const never = new AbortController().signal;
 
 async function withKey(options: AgentOptions, key: FreshKey = ed, constraint: readonly number[] = []) {
   const agent = createAgent(options);
@@ -55,42 +54,6 @@ test('one timer is set, for the key that expires next', async () => {
 test('without a port to ask, nobody consents', async () => {
   const { session } = await withKey({}, ed, [2]);
   expect(await session.handle(signing(ed))).toEqual(Uint8Array.of(5));
-});
-
-test('a port that ignores the end of its question holds up nobody, and its late yes does not count', async () => {
-  const clock = new FakeClock();
-  let say = (_answer: boolean): void => {};
-  const confirm = {
-    confirm: () =>
-      new Promise<boolean>((resolve) => {
-        say = resolve;
-      }),
-  };
-  const agent = createAgent({ ports: { clock, confirm } });
-  const late = agent.confirm('question', never);
-  clock.advance(QUESTION_MS);
-  say(true);
-  expect(await late).toBe(false);
-  const hangUp = new AbortController();
-  const gone = agent.confirm('question', hangUp.signal);
-  hangUp.abort();
-  expect(await gone).toBe(false);
-  expect(await agent.confirm('question', hangUp.signal)).toBe(false);
-  expect(agent.status().waitingQuestions).toBe(0);
-});
-
-test('a port that fails is no consent, and its words are not logged', async () => {
-  const lines: string[] = [];
-  const log = (_level: string, text: string): void => void lines.push(text);
-  for (const fail of [
-    () => Promise.reject(new Error('the secret')),
-    () => {
-      throw new Error('the secret');
-    },
-  ])
-    expect(await createAgent({ ports: { log, confirm: { confirm: fail } } }).confirm('question', never)).toBe(false);
-  expect(lines).toHaveLength(2);
-  expect(lines.join()).not.toContain('the secret');
 });
 
 test('no private byte and nothing that was signed is logged', async () => {

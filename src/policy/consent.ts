@@ -1,0 +1,99 @@
+/**
+ * Answers that last: what a person agreed to beyond the one request, and whether it covers another. Each is tied to the key
+ * as it was added, to what the signature is for, and to the hosts on the way; a key that is added again, or a lock, ends it.
+ */
+import { equal } from '../wire/bytes.ts';
+import type { Facts, PeerProcess, Purpose } from './facts.ts';
+import { purposeOf } from './purpose.ts';
+import type { Scope } from './rules.ts';
+
+/** How long "this destination" holds, in milliseconds. */
+export const DESTINATION_MS = 15 * 60 * 1000;
+/** How long "this via-host and destination" holds at most. */
+export const PATH_MS = 8 * 60 * 60 * 1000;
+
+export interface Consent {
+  readonly scope: Exclude<Scope, 'once' | 'always'>;
+  readonly entry: Facts['entry'];
+  readonly purpose: Purpose;
+  readonly guardId: string | undefined;
+  /** One given to this machine does not hold for what is relayed through it. */
+  readonly forwarded: boolean;
+  /** Fingerprints of the forwarding hosts, nearest first. */
+  readonly via: string;
+  readonly namespace: string | undefined;
+  /** The command that it holds for: until it ends. */
+  readonly process: PeerProcess | undefined;
+  /** Where a login leads, and as whom; undefined: anywhere. */
+  readonly destination: { readonly hostKey: Uint8Array; readonly user: string } | undefined;
+  /** Milliseconds of the agent's clock. */
+  readonly until: number;
+}
+
+function viaOf({ hosts }: Facts): string {
+  return hosts.flatMap(({ binding, fingerprint }) => (binding.forwarded ? [fingerprint] : [])).join(' ');
+}
+
+function destinationOf({ signed, bindings }: Facts): Consent['destination'] {
+  const last = bindings.list.at(-1);
+  return signed.kind === 'login' && last !== undefined && !last.forwarded
+    ? { hostKey: last.hostKeyBlob, user: signed.user }
+    : undefined;
+}
+
+/** The lasting answers that make sense for a request. */
+export function scopesFor(facts: Facts, command: PeerProcess | undefined): readonly Consent['scope'][] {
+  const purpose = purposeOf(facts);
+  if (purpose !== 'login' && purpose !== 'blind-login' && purpose !== 'sshsig') return [];
+  const scopes: Consent['scope'][] = [];
+  if (command?.startTime !== undefined) scopes.push('command');
+  if (purpose === 'blind-login') return scopes;
+  if (purpose === 'sshsig' || destinationOf(facts) !== undefined) {
+    scopes.push('destination');
+    if (facts.forwarded && facts.hosts.length > 0) scopes.push('path');
+  }
+  return scopes;
+}
+
+/** What a yes with this scope agrees to. */
+export function consentTo(
+  facts: Facts,
+  scope: Consent['scope'],
+  command: PeerProcess | undefined,
+  nowMs: number,
+): Consent {
+  const { signed } = facts;
+  const until = { command: Number.POSITIVE_INFINITY, destination: nowMs + DESTINATION_MS, path: nowMs + PATH_MS }[
+    scope
+  ];
+  return Object.freeze({
+    scope,
+    entry: facts.entry,
+    purpose: purposeOf(facts),
+    guardId: facts.guard?.id,
+    forwarded: facts.forwarded,
+    via: viaOf(facts),
+    namespace: signed.kind === 'sshsig' ? signed.namespace : undefined,
+    process: scope === 'command' ? command : undefined,
+    destination: scope === 'command' ? undefined : destinationOf(facts),
+    until,
+  });
+}
+
+function isSame(a: PeerProcess, b: PeerProcess | undefined): boolean {
+  return b !== undefined && a.pid === b.pid && a.startTime !== undefined && a.startTime === b.startTime;
+}
+
+/** Whether `consent` holds for another request. */
+export function covers(consent: Consent, facts: Facts, command: PeerProcess | undefined, nowMs: number): boolean {
+  const { signed } = facts;
+  if (consent.entry !== facts.entry || consent.until <= nowMs) return false;
+  if (consent.purpose !== purposeOf(facts) || consent.guardId !== facts.guard?.id) return false;
+  if (consent.forwarded !== facts.forwarded || consent.via !== viaOf(facts)) return false;
+  if (consent.namespace !== (signed.kind === 'sshsig' ? signed.namespace : undefined)) return false;
+  if (consent.scope === 'command') return consent.process !== undefined && isSame(consent.process, command);
+  const agreed = consent.destination;
+  const asked = destinationOf(facts);
+  if (agreed === undefined || asked === undefined) return agreed === asked;
+  return equal(agreed.hostKey, asked.hostKey) && agreed.user === asked.user;
+}
