@@ -11,9 +11,11 @@ import { copy } from '../wire/bytes.ts';
 import { visible } from '../wire/visible.ts';
 import { Writer } from '../wire/writer.ts';
 import { MAX_PIN_BYTES } from './pkcs11protocol.ts';
-import { type KeyPlace, type Pkcs11Ports, Provider, type TokenStatus } from './pkcs11provider.ts';
+import { type KeyPlace, type Pkcs11Ports, Provider } from './pkcs11provider.ts';
+import type { TokenStatus } from './tokenstatus.ts';
 
-export type { Pkcs11Limits, Pkcs11Ports, TokenStatus } from './pkcs11provider.ts';
+export type { Pkcs11Limits, Pkcs11Ports } from './pkcs11provider.ts';
+export type { TokenStatus } from './tokenstatus.ts';
 
 /** A signer that always takes its time. An abort ends questions to a person, and the wait for the token. */
 export interface TokenSigner extends Signer {
@@ -22,7 +24,10 @@ export interface TokenSigner extends Signer {
 
 export interface TokenKey {
   readonly signer: TokenSigner;
-  /** The key's label or its certificate's subject, else the provider's path: OpenSSH's comment. */
+  /**
+   * The key's label or its certificate's subject, else the provider's path: OpenSSH's comment. Behind it, in brackets, the
+   * token's name, which OpenSSH doesn't tell: two tokens as a rule have keys of the same label.
+   */
   readonly label: string;
   /** Label of its token. */
   readonly token: string;
@@ -85,6 +90,11 @@ class ProviderSigner implements TokenSigner {
   }
 }
 
+function commentOf({ label, token }: KeyPlace, path: string): string {
+  const key = label === '' ? path : label;
+  return token.label === '' ? key : `${key} (${token.label})`;
+}
+
 /** Providers that are open, by who opened them: a provider that is added twice has one helper. */
 const open = new WeakMap<Pkcs11Ports, Map<string, Provider>>();
 
@@ -130,7 +140,7 @@ export async function openProvider(
     };
     const keys = places.map((place) => ({
       signer: new ProviderSigner(shared, place, disposedOf),
-      label: place.label === '' ? path : place.label,
+      label: commentOf(place, path),
       token: place.token.label,
     }));
     return { provider, keys };

@@ -43,6 +43,7 @@ const NOT_THIS_WAY: ReadonlySet<number> = new Set([0x54, 0x63, 0x68, 0x70, 0x71]
 
 type SignRequest = Extract<HelperRequest, { kind: 'sign' }>;
 type ListRequest = Extract<HelperRequest, { kind: 'list' }>;
+type PinRequest = Pick<ListRequest, 'pin' | 'lastTry'>;
 
 /** C_Initialize was called before, by something that the provider itself loads. */
 const ALREADY_INITIALIZED = 0x191;
@@ -91,6 +92,10 @@ export class Pkcs11Helper {
           return this.#list(cryptoki, request);
         case 'tokens':
           this.#scan(cryptoki);
+          return { kind: 'tokens', tokens: this.#states() };
+        case 'check':
+          this.#scan(cryptoki);
+          this.#tryPin([...this.#tokens.values()], request);
           return { kind: 'tokens', tokens: this.#states() };
         case 'sign':
           return { kind: 'signature', signature: this.#sign(cryptoki, request), loggedIn: this.#loggedIn() };
@@ -149,10 +154,10 @@ export class Pkcs11Helper {
     return places;
   }
 
-  #list(cryptoki: Cryptoki, { pin, lastTry }: ListRequest): HelperAnswer {
+  #list(cryptoki: Cryptoki, request: ListRequest): HelperAnswer {
     this.#scan(cryptoki);
     const tokens = [...this.#tokens.values()];
-    if (pin.length > 0) this.#tryPin(tokens, pin, lastTry);
+    if (request.pin.length > 0) this.#tryPin(tokens, request);
     const keys: ListedKey[] = [];
     tokens.forEach((token, index) => {
       try {
@@ -173,23 +178,29 @@ export class Pkcs11Helper {
 
   /**
    * One PIN for tokens that may have different ones. A token that lost a try before comes last, and is spared where
-   * another took the PIN: so the PIN of one token costs another one try, never a second.
+   * another took the PIN: so the PIN of one token costs another one try, never a second. Where somebody is logged in, it
+   * is not tried at all: that token would take any, and it may be its own.
    */
-  #tryPin(tokens: readonly Token[], pin: Uint8Array, lastTry: Uint8Array): void {
+  #tryPin(tokens: readonly Token[], { pin, lastTry }: PinRequest): void {
     const agreed = (token: Token): boolean => equal(token.identity, lastTry);
     const wanting = tokens.filter((token) => token.wantsLogin && !token.pinPad);
     const order = wanting.some(agreed)
       ? wanting.filter(agreed)
       : wanting.toSorted((a, b) => Number(a.triesLost) - Number(b.triesLost));
-    for (const token of order) {
-      if (token.triesLost && order.some((other) => other.pinOutcome === 'accepted')) continue;
+    const attempt = (action: () => void): void => {
       try {
-        token.session();
-        if (token.loggedIn) token.pinOutcome = 'accepted';
-        else token.login(CKU_USER, pin, agreed(token));
+        action();
       } catch (error) {
         if (!(error instanceof HelperFailure) && tokens.length === 1) throw error;
       }
+    };
+    for (const token of order) attempt(() => token.session());
+    const open = order.filter(({ loggedIn }) => loggedIn);
+    for (const token of open) token.pinOutcome = 'open';
+    if (open.length > 0) return;
+    for (const token of order) {
+      if (token.triesLost && order.some((other) => other.pinOutcome === 'accepted')) continue;
+      attempt(() => token.login(CKU_USER, pin, agreed(token)));
     }
   }
 

@@ -33,6 +33,13 @@ export type HelperRequest =
     }
   | { readonly kind: 'tokens'; readonly path: string }
   | {
+      /** What becomes of a PIN, as with `list`, and no keys. */
+      readonly kind: 'check';
+      readonly path: string;
+      readonly pin: Uint8Array;
+      readonly lastTry: Uint8Array;
+    }
+  | {
       readonly kind: 'sign';
       readonly path: string;
       /** Identity of the token that had the key when it was listed. */
@@ -46,8 +53,15 @@ export type HelperRequest =
       readonly lastTry: boolean;
     };
 
-/** What became of the PIN of a `list` request at one token. */
-export const pinOutcomes = ['unused', 'accepted', 'wrong', 'locked', 'last-try'] as const;
+/** What became of the PIN of a `list` or `check` request at one token. */
+export const pinOutcomes = [
+  'unused',
+  'accepted',
+  'wrong',
+  'locked',
+  'last-try', // not tried: a wrong one would lock it
+  'open', // not tried: somebody is logged in, and then any PIN is right
+] as const;
 export type PinOutcome = (typeof pinOutcomes)[number];
 
 export interface TokenState {
@@ -88,7 +102,11 @@ export type FailureCode = (typeof failureCodes)[number];
 
 export type HelperAnswer =
   | { readonly kind: 'keys'; readonly tokens: readonly TokenState[]; readonly keys: readonly ListedKey[] }
-  | { readonly kind: 'tokens'; readonly tokens: readonly TokenState[] }
+  | {
+      /** To `tokens` and to `check`. */
+      readonly kind: 'tokens';
+      readonly tokens: readonly TokenState[];
+    }
   | { readonly kind: 'signature'; readonly signature: Uint8Array; readonly loggedIn: boolean }
   | {
       readonly kind: 'failure';
@@ -99,7 +117,7 @@ export type HelperAnswer =
       readonly loggedIn: boolean;
     };
 
-const requestKinds = ['list', 'tokens', 'sign'] as const;
+const requestKinds = ['list', 'tokens', 'sign', 'check'] as const;
 const answerKinds = ['keys', 'tokens', 'signature', 'failure'] as const;
 const hashes = [undefined, 'sha1', 'sha256', 'sha384', 'sha512'] as const;
 const NO_PIN = 0;
@@ -121,7 +139,7 @@ function begin(reader: Reader, what: string): void {
 export function encodeRequest(request: HelperRequest): Uint8Array {
   const writer = new Writer(1024);
   writer.u8(HELPER_PROTOCOL).u8(requestKinds.indexOf(request.kind)).text(request.path);
-  if (request.kind === 'list') writer.string(request.pin).string(request.lastTry);
+  if (request.kind === 'list' || request.kind === 'check') writer.string(request.pin).string(request.lastTry);
   else if (request.kind === 'sign') {
     const { token, blob, hash, data, pin, lastTry } = request;
     writer.string(token).string(blob).u8(hashes.indexOf(hash)).string(data);
@@ -140,7 +158,7 @@ export function decodeRequest(message: Uint8Array): HelperRequest {
   const path = reader.exactText('path', MAX_PATH_BYTES);
   const rest = (): HelperRequest => {
     if (kind === 'tokens') return { kind, path };
-    if (kind === 'list')
+    if (kind === 'list' || kind === 'check')
       return {
         kind,
         path,

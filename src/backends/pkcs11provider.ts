@@ -1,31 +1,35 @@
 /**
- * One PKCS#11 provider from the agent's side: what it is asked, what of it is known, and the questions for PINs. A PIN goes
- * to the helper process when it is needed and is wiped; the last try before a token locks is never made without a person
- * who was told. Which providers may be loaded, and for whom, is policy's (policy/providers.ts).
+ * One PKCS#11 provider from the agent's side: what it is asked, what of it is known, and when a person is asked for a PIN.
+ * A PIN goes to the helper process when it is needed and is wiped; the last try before a token locks is never made without
+ * a person who was told. Which providers may be loaded, and for whom, is policy's (policy/providers.ts).
  */
 import { type Clock, type LogLevel, systemClock } from '../agent/ports.ts';
 import type { Hash } from '../keys/algorithms.ts';
 import { KeyError } from '../keys/error.ts';
 import { type PublicKey, parsePublicKey } from '../keys/publickey.ts';
-import { hex } from '../wire/bytes.ts';
+import { equal, hex } from '../wire/bytes.ts';
 import { visible } from '../wire/visible.ts';
 import type { Environment } from './helper.ts';
 import { type Failure, failureError, named, processError } from './pkcs11errors.ts';
+import { KnownTokens } from './pkcs11known.ts';
+import { type PinQuestion, withPin } from './pkcs11pin.ts';
 import { HelperProcess, HelperProcessError } from './pkcs11process.ts';
 import {
   decodeAnswer,
   encodeRequest,
   type HelperAnswer,
   type HelperRequest,
-  MAX_PIN_BYTES,
   type TokenState,
 } from './pkcs11protocol.ts';
+import type { TokenStatus } from './tokenstatus.ts';
 import { Turns } from './turns.ts';
 
 /** Times in milliseconds; each bounds one thing. */
 export interface Pkcs11Limits {
   /** Loading a provider, and listing the keys of its tokens. */
   readonly listMs: number;
+  /** Trying a PIN in a second process, where somebody is logged in. */
+  readonly checkMs: number;
   /** One signature, with the touch or the PIN pad that the token may want. */
   readonly signMs: number;
   /** A question for a PIN. */
@@ -38,6 +42,7 @@ export interface Pkcs11Limits {
 
 export const PKCS11_LIMITS: Pkcs11Limits = {
   listMs: 30_000,
+  checkMs: 10_000,
   signMs: 60_000,
   questionMs: 90_000,
   idleMs: 60_000,
@@ -61,18 +66,6 @@ export interface Pkcs11Ports {
   readonly limits?: Partial<Pkcs11Limits>;
 }
 
-export interface TokenStatus {
-  readonly label: string;
-  readonly slot: number;
-  /** As of the last request that could tell. */
-  readonly present: boolean;
-  readonly keys: number;
-  readonly loggedIn: boolean;
-  readonly pinLocked: boolean;
-  /** The next wrong PIN locks it. */
-  readonly lastTry: boolean;
-}
-
 /** A key, and the token that had it when it was listed. */
 export interface KeyPlace {
   readonly publicKey: PublicKey;
@@ -90,10 +83,14 @@ export interface SignInput {
 
 const NONE: Uint8Array = new Uint8Array();
 
-/** What a question for a PIN is about, where a key is. */
-interface About {
-  readonly key?: string;
-  readonly purpose?: string | undefined;
+type KeysAnswer = Extract<HelperAnswer, { kind: 'keys' }>;
+
+function decoded(bytes: Uint8Array): HelperAnswer | undefined {
+  try {
+    return decodeAnswer(bytes);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Shared by all who opened it. */
@@ -101,9 +98,15 @@ export class Provider {
   readonly path: string;
   readonly #ports: Pkcs11Ports;
   readonly #limits: Pkcs11Limits;
+  readonly #after: (milliseconds: number, callback: () => void) => () => void;
   readonly process: HelperProcess;
+  /** One PIN is checked at a time: two at once could be a token's last two tries. */
+  readonly #checks = new Turns(MAX_WAITING_FOR_PIN);
+  /** A second process waited in vain. */
+  #servesOneProcess = false;
   readonly #pinTurns = new Turns(MAX_WAITING_FOR_PIN);
-  readonly #tokens = new Map<string, { state: TokenState; present: boolean; keys: number; wrongPins: number }>();
+  readonly #tokens = new KnownTokens();
+  #looking: Promise<void> | undefined;
   users = 0;
 
   constructor(path: string, ports: Pkcs11Ports) {
@@ -111,15 +114,21 @@ export class Provider {
     this.#ports = ports;
     this.#limits = { ...PKCS11_LIMITS, ...ports.limits };
     const { after } = ports.clock ?? systemClock;
-    this.process = new HelperProcess({
-      command: ports.helper,
-      env: ports.env,
+    this.#after = (milliseconds, callback) => after(milliseconds, callback);
+    this.process = this.#newProcess(() => this.#tokens.loggedOut());
+  }
+
+  #newProcess(ended: () => void): HelperProcess {
+    const { helper, env, log } = this.#ports;
+    return new HelperProcess({
+      command: helper,
+      env,
       idleMs: this.#limits.idleMs,
       endMs: this.#limits.endMs,
-      after: (milliseconds, callback) => after(milliseconds, callback),
+      after: this.#after,
       ended: (how) => {
-        for (const token of this.#tokens.values()) token.state = { ...token.state, loggedIn: false };
-        ports.log('debug', `PKCS#11 provider ${visible(path)}: ${how}`);
+        ended();
+        log('debug', `PKCS#11 provider ${visible(this.path)}: ${how}`);
       },
     });
   }
@@ -142,7 +151,7 @@ export class Provider {
         return true;
       }
       const { answer } = got;
-      this.#learn(request, answer);
+      this.process.keep = this.#tokens.learn(request, answer);
       if (answer.kind !== 'failure') return false;
       // Many providers never notice that a token came back. Nobody's login is lost by starting anew.
       const lost = answer.code === 'gone' || answer.code === 'device';
@@ -177,121 +186,104 @@ export class Provider {
     }
   }
 
-  #learn(request: HelperRequest, answer: HelperAnswer): void {
-    const states = answer.kind === 'signature' ? [] : answer.tokens;
-    const whole =
-      answer.kind === 'keys' || answer.kind === 'tokens' || (answer.kind === 'failure' && answer.code === 'gone');
-    if (whole) for (const token of this.#tokens.values()) token.present = false;
-    for (const state of states) {
-      const name = hex(state.identity);
-      const old = this.#tokens.get(name);
-      this.#tokens.set(name, { keys: 0, wrongPins: 0, ...old, state, present: true });
-    }
-    if (answer.kind === 'keys') {
-      answer.tokens.forEach((state, index) => {
-        const token = this.#tokens.get(hex(state.identity));
-        if (token !== undefined) token.keys = answer.keys.filter((key) => key.token === index).length;
-      });
-    }
-    const owner = request.kind === 'sign' ? this.#tokens.get(hex(request.token)) : undefined;
-    if (owner !== undefined && answer.kind === 'signature') {
-      const loggedIn = owner.state.loginRequired && answer.loggedIn;
-      const healed = request.kind === 'sign' && request.pin !== undefined;
-      owner.present = true;
-      owner.state = { ...owner.state, loggedIn, ...(healed ? { triesLost: false, lastTry: false } : {}) };
-      if (healed) owner.wrongPins = 0;
-    }
-    this.process.keep =
-      answer.kind === 'signature' || answer.kind === 'failure'
-        ? answer.loggedIn
-        : answer.tokens.some(({ loggedIn }) => loggedIn);
-  }
-
   status(): readonly TokenStatus[] {
-    return [...this.#tokens.values()].map(({ state, present, keys }) => ({
-      label: visible(state.label),
-      slot: Number(state.slot),
-      present,
-      keys,
-      loggedIn: present && state.loggedIn,
-      pinLocked: state.locked,
-      lastTry: state.lastTry,
-    }));
+    return this.#tokens.status();
   }
 
-  async refresh(): Promise<void> {
+  /** One look at a time: whoever asks meanwhile gets its outcome. @throws KeyError */
+  refresh(): Promise<void> {
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined;
+    });
+    return this.#looking;
+  }
+
+  async #look(): Promise<void> {
     const answer = await this.#ask({ kind: 'tokens', path: this.path }, this.#limits.listMs);
     if (answer.kind === 'failure') throw failureError(this.path, answer);
   }
 
-  async #question(
+  #withPin<T>(
     token: TokenState,
-    wrong: boolean,
-    about: About,
-    signal?: AbortSignal,
-  ): Promise<Uint8Array | undefined> {
-    const count = this.#tokens.get(hex(token.identity))?.wrongPins ?? 0;
-    const { key, purpose } = about;
-    const words = [
-      wrong ? `Wrong PIN (${count} so far).` : '',
-      token.lastTry ? 'This is the last try: one more wrong PIN locks the token.' : '',
-      !token.lastTry && token.triesLost && !wrong ? 'A wrong PIN was given before.' : '',
-      token.pinPad ? `Press return, then type the PIN of token ${named(token)} at its reader` : '',
-      token.pinPad ? '' : `Enter PIN for token ${named(token)}`,
-    ];
-    const why = purpose === undefined ? '' : `${purpose}\n`;
-    const which = key ? ` (key ${visible(key)})` : '';
-    const prompt = `${why}${words.filter((word) => word !== '').join(' ')}${which}: `;
-    const limit = new AbortController();
-    const stop = (this.#ports.clock ?? systemClock).after(this.#limits.questionMs, () => limit.abort());
-    try {
-      return await this.#ports.askPin(prompt, signal ? AbortSignal.any([signal, limit.signal]) : limit.signal);
-    } finally {
-      stop();
-    }
-  }
-
-  /** A PIN from a person, for `use`, wiped afterwards. @throws KeyError where there is none */
-  async #withPin<T>(
-    token: TokenState,
-    wrong: boolean,
-    about: About,
+    about: Omit<PinQuestion, 'token' | 'wrongPins'>,
     signal: AbortSignal | undefined,
     use: (pin: Uint8Array) => Promise<T>,
   ): Promise<T> {
-    // A person who types at the reader is asked there; only the last try is announced before.
-    if (token.pinPad && !token.lastTry) return use(NONE);
-    const pin = await this.#question(token, wrong, about, signal);
-    try {
-      if (pin === undefined || (pin.length === 0 && !token.pinPad))
-        throw new KeyError('needs-passphrase', `token ${named(token)} wants its PIN, and nobody gave it`);
-      if (pin.length > MAX_PIN_BYTES) throw new KeyError('wrong-passphrase', `PIN of more than ${MAX_PIN_BYTES} bytes`);
-      return await use(token.pinPad ? NONE : pin);
-    } finally {
-      pin?.fill(0);
-    }
+    const ports = { askPin: this.#ports.askPin, after: this.#after, questionMs: this.#limits.questionMs };
+    return withPin(ports, { ...about, token, wrongPins: this.#tokens.wrongPins(token) }, signal, use);
   }
 
   #noteWrong(token: TokenState | undefined): void {
-    const known = token && this.#tokens.get(hex(token.identity));
-    if (known) known.wrongPins++;
+    if (token) this.#tokens.noteWrong(token);
     this.#ports.log('info', `wrong PIN for token ${named(token)}${token?.lastTry ? ': one try is left' : ''}`);
   }
 
   /** @throws KeyError */
+  async #listOnce(pin: Uint8Array, lastTry: Uint8Array): Promise<KeysAnswer> {
+    const answer = await this.#ask({ kind: 'list', path: this.path, pin, lastTry }, this.#limits.listMs);
+    if (answer.kind === 'failure') throw failureError(this.path, answer);
+    if (answer.kind !== 'keys') throw new KeyError('internal', 'the helper process answered something else');
+    return answer;
+  }
+
+  /**
+   * What tokens make of a PIN where somebody is logged in, and so any is taken: a process of its own tries it, since to
+   * log out for it would cost that login where the PIN is wrong.
+   * @returns undefined where it could not be tried: some devices serve one process
+   */
+  async #check(pin: Uint8Array, lastTry: Uint8Array): Promise<readonly TokenState[] | undefined> {
+    const { checkMs } = this.#limits;
+    const not = (why: string): undefined => {
+      this.#ports.log('info', `PKCS#11 provider ${visible(this.path)}: the PIN was not checked, ${why}`);
+    };
+    if (this.#servesOneProcess) return not('it serves one process');
+    const turn = await this.#checks.take('', checkMs);
+    if (typeof turn === 'string') return not('others are checked');
+    const process = this.#newProcess(() => {});
+    try {
+      let answer: HelperAnswer | undefined;
+      await process.request(encodeRequest({ kind: 'check', path: this.path, pin, lastTry }), checkMs, (bytes) => {
+        answer = decoded(bytes);
+        return false;
+      });
+      return answer?.kind === 'tokens' ? answer.tokens : not('a second process was refused');
+    } catch (error) {
+      if (!(error instanceof HelperProcessError)) throw error;
+      this.#servesOneProcess ||= error.code === 'late';
+      return not(`a second process got ${error.message}`);
+    } finally {
+      await process.close();
+      turn();
+    }
+  }
+
+  /** As #listOnce, and the PIN is checked where somebody is logged in as well. @throws KeyError */
+  async #listWith(pin: Uint8Array, lastTry: Uint8Array): Promise<KeysAnswer> {
+    let answer = await this.#listOnce(pin, lastTry);
+    if (answer.tokens.every((token) => token.pin !== 'open')) return answer;
+    const checked = await this.#check(pin, lastTry);
+    if (checked === undefined) return answer;
+    const isClosed = ({ identity }: TokenState): boolean =>
+      answer.tokens.some((token) => equal(token.identity, identity) && token.loginRequired && !token.loggedIn);
+    for (const token of checked)
+      if (token.pin === 'accepted' && isClosed(token)) answer = await this.#listOnce(pin, token.identity);
+    const outcome = ({ identity }: TokenState) => checked.find((one) => equal(one.identity, identity))?.pin ?? 'unused';
+    return { ...answer, tokens: answer.tokens.map((token) => ({ ...token, pin: outcome(token) })) };
+  }
+
+  /** @throws KeyError */
   async list(pin: Uint8Array): Promise<readonly KeyPlace[]> {
-    const ask = async (given: Uint8Array, lastTry: Uint8Array): Promise<Extract<HelperAnswer, { kind: 'keys' }>> => {
-      const answer = await this.#ask({ kind: 'list', path: this.path, pin: given, lastTry }, this.#limits.listMs);
-      if (answer.kind === 'failure') throw failureError(this.path, answer);
-      if (answer.kind !== 'keys') throw new KeyError('internal', 'the helper process answered something else');
+    const ask = async (given: Uint8Array, lastTry: Uint8Array): Promise<KeysAnswer> => {
+      const answer = await this.#listWith(given, lastTry);
       for (const token of answer.tokens) if (token.pin === 'wrong') this.#noteWrong(token);
       return answer;
     };
     let answer = await ask(pin, NONE);
-    const accepted = (): boolean => answer.tokens.some((token) => token.pin === 'accepted');
+    // Still 'open': no process of its own could check it, and its keys are held already.
+    const accepted = (): boolean => answer.tokens.some((token) => token.pin === 'accepted' || token.pin === 'open');
     const last = answer.tokens.find((token) => token.pin === 'last-try');
     if (!accepted() && last !== undefined)
-      answer = await this.#withPin(last, false, {}, undefined, (fresh) => ask(fresh, last.identity));
+      answer = await this.#withPin(last, { wrong: false }, undefined, (fresh) => ask(fresh, last.identity));
     const { tokens, keys } = answer;
     const refused = tokens.find((token) => token.pin === 'wrong') ?? tokens.find((token) => token.pin !== 'unused');
     if (refused !== undefined && !accepted()) {
@@ -365,7 +357,7 @@ export class Provider {
         const wrong = answer.code === 'wrong-pin';
         const more = { lastTry: token.lastTry };
         const use = (pin: Uint8Array) => this.#signRequest(place, input, { pin, ...more }, signal);
-        answer = await this.#withPin(token, wrong, { key: place.label, purpose: input.purpose }, signal, use);
+        answer = await this.#withPin(token, { wrong, key: place.label, purpose: input.purpose }, signal, use);
         if (answer.kind === 'failure' && answer.code === 'wrong-pin') this.#noteWrong(answer.tokens[0]);
       }
       return answer;

@@ -255,7 +255,7 @@ export class Token {
       case CKR.USER_ALREADY_LOGGED_IN:
         this.loggedIn = true;
         this.#privateKeys.clear();
-        this.pinOutcome = 'accepted';
+        this.pinOutcome = rv === CKR.OK ? 'accepted' : 'open';
         return;
       case CKR.PIN_INCORRECT:
       case CKR.PIN_INVALID:

@@ -1,5 +1,6 @@
 /** OpenSSH's ssh-sk-helper: where it is, and one request to it, with what goes wrong in words. */
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { callHelper, type Environment, HelperError, type HelperReply } from './helper.ts';
 import { MAX_SK_REPLY_BYTES, quoted, SecurityKeyError } from './skmessages.ts';
 
@@ -7,20 +8,40 @@ const program = 'ssh-sk-helper';
 const folders = [
   '/usr/lib/openssh', // Debian
   '/usr/libexec/openssh', // Fedora
-  '/usr/lib/ssh', // Arch, Alpine, SUSE
-  // Before /usr/libexec: Apple's own helper has no "internal" provider.
+  '/usr/lib/ssh', // Arch, Alpine, older SUSE
+  '/usr/libexec/ssh', // SUSE
+  '/usr/lib64/misc', // Gentoo
+  '/usr/lib/misc',
   '/opt/homebrew/opt/openssh/libexec',
   '/usr/local/opt/openssh/libexec',
+  '/opt/local/libexec', // MacPorts
   '/usr/local/libexec',
   '/home/linuxbrew/.linuxbrew/opt/openssh/libexec',
-  '/usr/libexec',
 ];
+/** Last: Apple's own helper, which is there, has no "internal" provider. */
+const last = '/usr/libexec';
+/** Where OpenSSH is elsewhere altogether (Nix, Guix, a prefix of one's own), from the folder above that of `ssh`. */
+const inPrefix = ['libexec', 'lib/openssh', 'libexec/openssh', 'lib/ssh'];
+
+function besideSsh(env: Environment, exists: (path: string) => boolean): readonly string[] {
+  const paths = (env.PATH ?? '').split(':').filter((folder) => folder.startsWith('/'));
+  const ssh = paths.map((folder) => `${folder}/ssh`).find(exists);
+  if (ssh === undefined) return [];
+  try {
+    const prefix = dirname(dirname(realpathSync(ssh)));
+    return inPrefix.map((folder) => `${prefix}/${folder}`);
+  } catch {
+    return [];
+  }
+}
 
 /** Where OpenSSH's helper is, or undefined. What SSH_SK_HELPER names is believed, and need not exist. */
 export function findSkHelper(env: Environment, exists: (path: string) => boolean = existsSync): string | undefined {
   const named = env.SSH_SK_HELPER ?? '';
   if (named !== '') return named;
-  return folders.map((folder) => `${folder}/${program}`).find(exists);
+  const usual = folders.map((folder) => `${folder}/${program}`).find(exists);
+  if (usual !== undefined) return usual;
+  return [...besideSsh(env, exists), last].map((folder) => `${folder}/${program}`).find(exists);
 }
 
 function failure(error: HelperError): SecurityKeyError {

@@ -6,7 +6,7 @@ import { askSecret, showNotice } from '../backends/askpass.ts';
 import { securityKeySigner } from '../backends/fido.ts';
 import type { TokenProvider, TokenStatus } from '../backends/pkcs11.ts';
 import { KeyError } from '../keys/error.ts';
-import { allowsProvider, DEFAULT_PROVIDERS, parseProviderPatterns } from '../policy/providers.ts';
+import { allowsProvider, DEFAULT_PROVIDERS } from '../policy/providers.ts';
 import { visible } from '../wire/visible.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -22,8 +22,7 @@ function canonicalProvider(path: string, allowed: string): string {
   } catch {
     throw new KeyError('unsupported', `provider ${visible(path, 256)}: no such file`);
   }
-  const patterns = parseProviderPatterns(allowed);
-  if (patterns === undefined || !allowsProvider(patterns, real))
+  if (!allowsProvider(allowed, real))
     throw new KeyError('unsupported', `provider ${visible(real, 256)} is not in the allowed list (ssh-agent -P)`);
   return real;
 }
@@ -31,7 +30,12 @@ function canonicalProvider(path: string, allowed: string): string {
 /** As Devices, and what `latchkey status` shows of tokens. */
 export interface AgentDevices extends Devices {
   tokens(provider: string): readonly TokenStatus[];
+  /** Looks again which tokens are there, for TOKEN_LOOK_MS at most: one that is slower stays as it was last seen. */
+  lookAtTokens(providers: readonly string[]): Promise<void>;
 }
+
+/** Whoever asks for the status of the agent waits no longer for a device, in ms. */
+const TOKEN_LOOK_MS = 2000;
 
 /**
  * @param own the environment of helper programs: with nothing that Node or the linker would obey
@@ -67,5 +71,19 @@ export function createDevices(
       return keys;
     },
     tokens: (path) => providers.get(path)?.status() ?? [],
+    async lookAtTokens(paths) {
+      const looks = paths.map((path) =>
+        providers
+          .get(path)
+          ?.refresh()
+          .catch(() => {}),
+      );
+      let timer: NodeJS.Timeout | undefined;
+      const limit = new Promise<void>((over) => {
+        timer = setTimeout(over, TOKEN_LOOK_MS);
+      });
+      await Promise.race([Promise.all(looks), limit]);
+      clearTimeout(timer);
+    },
   };
 }

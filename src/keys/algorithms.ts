@@ -42,6 +42,8 @@ export interface SignatureAlgorithm {
 }
 
 export const WEBAUTHN_SK_ECDSA = 'webauthn-sk-ecdsa-sha2-nistp256@openssh.com';
+/** What a log-in with a certificate calls it (OpenSSH 10.3). */
+export const WEBAUTHN_SK_ECDSA_CERTIFICATE = 'webauthn-sk-ecdsa-sha2-nistp256-cert-v01@openssh.com';
 
 const nistp256: Curve = {
   name: 'nistp256',

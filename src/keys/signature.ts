@@ -1,15 +1,16 @@
 /**
  * Signature blobs and their verification: RFC 4253 section 6.6, RFC 8332, RFC 5656 section 3.1.2, RFC 8709, OpenSSH's
- * PROTOCOL.u2f and its composite type. What a security key says of its user (presence, verification) is not judged, and
- * a browser's webauthn-sk-ecdsa signatures are known by name but never hold.
+ * PROTOCOL.u2f with a browser's signatures, and its composite type. What a security key says of its user (presence,
+ * verification) is not judged, nor is a browser's origin.
  */
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { concat, text } from '../wire/bytes.ts';
 import { Reader } from '../wire/reader.ts';
-import { type Curve, signatureAlgorithms, WEBAUTHN_SK_ECDSA } from './algorithms.ts';
+import { type Curve, signatureAlgorithms, WEBAUTHN_SK_ECDSA, WEBAUTHN_SK_ECDSA_CERTIFICATE } from './algorithms.ts';
 import { KeyError } from './error.ts';
 import { base64Url, compositeMessage, MLDSA44_PUBLIC_BYTES, MLDSA44_SIGNATURE_BYTES, verifyMldsa44 } from './mldsa.ts';
 import type { PublicKey } from './publickey.ts';
+import { readBrowserSigned } from './webauthn.ts';
 
 const ED25519_SIGNATURE_BYTES = 64;
 
@@ -111,34 +112,42 @@ function verifyComposite(key: PublicKey, data: Uint8Array, signature: Uint8Array
 
 const sha256 = (bytes: Uint8Array): Uint8Array => createHash('sha256').update(bytes).digest();
 
-/** What a security key signs for `data`, with the flags and the counter that follow the signature. */
-function assertion(key: PublicKey, data: Uint8Array, flagsAndCounter: Uint8Array): Uint8Array {
-  return concat(sha256(field(key, 'application')), flagsAndCounter, sha256(data));
+const FLAGS_AND_COUNTER_BYTES = 5;
+
+/** What a security key signs, and what a browser has it sign. Reads what follows the signature itself. @throws WireError */
+function assertion(key: PublicKey, data: Uint8Array, reader: Reader, fromBrowser: boolean): Uint8Array | undefined {
+  const flagsAndCounter = reader.bytes(FLAGS_AND_COUNTER_BYTES, 'flags and counter');
+  const application = sha256(field(key, 'application'));
+  if (!fromBrowser) return concat(application, flagsAndCounter, sha256(data));
+  const [flags = 0] = flagsAndCounter;
+  const signed = readBrowserSigned(reader, flags, data);
+  return signed && concat(application, flagsAndCounter, signed.extensions, sha256(signed.clientData));
 }
 
 function verifyBlob(key: PublicKey, data: Uint8Array, signature: Uint8Array): boolean {
   const reader = new Reader(signature);
-  const name = text(reader.string('signature algorithm'));
+  const given = text(reader.string('signature algorithm'));
+  // OpenSSH takes the certificate's name here too, though it is that of a key and not of a signature.
+  const name = given === WEBAUTHN_SK_ECDSA_CERTIFICATE ? WEBAUTHN_SK_ECDSA : given;
   const row = signatureAlgorithms(key.algorithm).find((one) => one.name === name);
-  if (row === undefined || name === WEBAUTHN_SK_ECDSA) return false;
+  if (row === undefined) return false;
   const raw = reader.string('signature');
   const { family } = key.algorithm;
   const isSecurityKey = family === 'sk-ed25519' || family === 'sk-ecdsa';
-  const after = isSecurityKey ? reader.bytes(5, 'flags and counter') : new Uint8Array();
+  const signed = isSecurityKey ? assertion(key, data, reader, name === WEBAUTHN_SK_ECDSA) : data;
   reader.end('signature');
+  if (signed === undefined) return false;
   switch (family) {
     case 'rsa':
-      return verifyRsa(key, row.hash, data, raw);
+      return verifyRsa(key, row.hash, signed, raw);
     case 'ecdsa':
-      return verifyEcdsa(key, data, raw);
-    case 'ed25519':
-      return verifyEd25519(key, data, raw);
-    case 'mldsa44-ed25519':
-      return verifyComposite(key, data, raw);
-    case 'sk-ed25519':
-      return verifyEd25519(key, assertion(key, data, after), raw);
     case 'sk-ecdsa':
-      return verifyEcdsa(key, assertion(key, data, after), raw);
+      return verifyEcdsa(key, signed, raw);
+    case 'ed25519':
+    case 'sk-ed25519':
+      return verifyEd25519(key, signed, raw);
+    case 'mldsa44-ed25519':
+      return verifyComposite(key, signed, raw);
     default:
       return family satisfies never;
   }

@@ -101,6 +101,21 @@ export function keyShape(name: string): { readonly shape: KeyShape; readonly cer
   return byName.get(name);
 }
 
+/** Signature algorithms whose name is not a key type, and the type of the keys that make them. */
+const typeOfAlgorithm: ReadonlyMap<string, string> = new Map([
+  ['rsa-sha2-256', 'ssh-rsa'],
+  ['rsa-sha2-512', 'ssh-rsa'],
+  ['rsa-sha2-256-cert-v01@openssh.com', 'ssh-rsa-cert-v01@openssh.com'],
+  ['rsa-sha2-512-cert-v01@openssh.com', 'ssh-rsa-cert-v01@openssh.com'],
+  ['webauthn-sk-ecdsa-sha2-nistp256@openssh.com', 'sk-ecdsa-sha2-nistp256@openssh.com'],
+  ['webauthn-sk-ecdsa-sha2-nistp256-cert-v01@openssh.com', 'sk-ecdsa-sha2-nistp256-cert-v01@openssh.com'],
+]);
+
+/** The type of the keys that sign by the algorithm `name`; any other name is given back as it is. */
+export function keyTypeBehind(name: string): string {
+  return typeOfAlgorithm.get(name) ?? name;
+}
+
 /** Reads `fields` in order. @throws WireError */
 export function readFields(reader: Reader, fields: readonly Field[]): FieldValues {
   const values: Record<string, Uint8Array> = {};

@@ -12,7 +12,7 @@ import {
 } from './constraints.ts';
 import { WireError } from './error.ts';
 import { MAX_EXTENSION_NAME_BYTES } from './extensions.ts';
-import { type FieldValues, keyShape, readFields, writeFields } from './keyshapes.ts';
+import { type FieldValues, keyShape, keyTypeBehind, readFields, writeFields } from './keyshapes.ts';
 import { Reader } from './reader.ts';
 import { Writer } from './writer.ts';
 
@@ -38,7 +38,7 @@ export const SIGN_RSA_SHA2_512 = 4;
 
 /** A key as it travels in a request to add it: field values by the names of keyshapes. */
 export interface AddedKey {
-  /** Plain or certificate type name, as sent. */
+  /** Plain or certificate type name. */
   readonly type: string;
   readonly certificate?: Uint8Array;
   readonly fields: FieldValues;
@@ -81,7 +81,8 @@ export function carriesSecret(number: number): boolean {
 }
 
 function decodeAddedKey(reader: Reader): AddedKey {
-  const type = reader.text('key type', MAX_EXTENSION_NAME_BYTES);
+  // OpenSSH takes the names of signature algorithms here as well, webauthn's among them, for the type behind them.
+  const type = keyTypeBehind(reader.text('key type', MAX_EXTENSION_NAME_BYTES));
   const known = keyShape(type);
   if (known === undefined) throw new WireError('unknown-type', 'key type');
   if (!known.certificate) return { type, fields: readFields(reader, known.shape.addFields) };

@@ -1,7 +1,7 @@
 /**
  * Security keys through the system's ssh-sk-helper and a provider of our own (test/support/softsk.c): keys made by the
  * system's ssh-keygen, signatures verified by it, and devices and helpers that fail.
- * LATCHKEY_HELPER_KILLS=1000 kills the helper a thousand times.
+ * LATCHKEY_HELPER_KILLS says how often the helper is killed.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -28,7 +28,7 @@ import {
 import { raw, str, u32 } from '../unit/wire/build.ts';
 import { buildSshAdd, type Outcome, REFERENCE, run, startRecorder } from './ssh-add-programs.ts';
 
-const KILLS = Number(process.env.LATCHKEY_HELPER_KILLS ?? 100);
+const KILLS = Number(process.env.LATCHKEY_HELPER_KILLS ?? 1000);
 const PIN = '1234';
 
 let sk: SecurityKeyFolder;

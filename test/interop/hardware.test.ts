@@ -45,7 +45,7 @@ const add = (args: readonly string[], pin = PIN, to = agent): Promise<Run> => {
 };
 const added = { status: 0, stdout: '', stderr: `Card added: ${SOFTHSM}\n` };
 const refused = { status: 1, stdout: '', stderr: `Could not add card "${SOFTHSM}": agent refused operation\n` };
-const all = KINDS.map((kind) => `${kind} of the token`).sort();
+const all = KINDS.map((kind) => `${kind} of the token (pocket)`).sort();
 /** Sorted: in which order a token names its keys is its own affair. */
 const comments = async (from = agent): Promise<readonly string[]> => {
   const { status: code, stdout } = await from.add(['-L']);
@@ -148,7 +148,7 @@ describe('log-ins', () => {
     const own = await setting.agent({ env: { ...tpm.env, ...person.env } });
     tpm.flush();
     expect(await add(['-s', tpm.module], TPM_PIN, own)).toMatchObject({ status: 0 });
-    expect(await comments(own)).toEqual(['tpm-ecdsa', 'tpm-rsa']);
+    expect(await comments(own)).toEqual(['tpm-ecdsa (tpm)', 'tpm-rsa (tpm)']);
     for (const { file, fingerprint } of Object.values(inTpm))
       expect(await expectLogin(plain, file, own)).toContain(fingerprint);
     expect(await tokens(own)).toMatchObject([
@@ -191,7 +191,7 @@ describe('constraints hold for each key of a token', () => {
     const asked = person.asked();
     expect(asked).toHaveLength(2 * files.length);
     for (const line of asked)
-      expect(line).toMatch(/^confirm:Allow use of key \w+ of the token\?\nKey fingerprint SHA256:/);
+      expect(line).toMatch(/^confirm:Allow use of key \w+ of the token \(pocket\)\?\nKey fingerprint SHA256:/);
   });
 
   test('destinations', async () => {
@@ -206,11 +206,14 @@ describe('constraints hold for each key of a token', () => {
 });
 
 describe('a token is refused', () => {
-  test('with a wrong PIN, in words, and added with the right one', async () => {
+  test('with a wrong PIN, in words, also when it is open, and stays open then', async () => {
     expect(await add(['-s', SOFTHSM], 'wrong one')).toEqual(refused);
     expect(await says()).toContain('refused: wrong PIN for token "pocket"');
     expect(await comments()).toEqual([]);
     expect(await add(['-s', SOFTHSM])).toEqual(added);
+    expect(await add(['-s', SOFTHSM], 'wrong one')).toEqual(refused);
+    expect(await signs(keys.rsa.file)).toMatchObject({ status: 0 });
+    expect(person.asked()).toEqual([]);
   });
 
   test('when its provider is not in the list of -P', async () => {
@@ -289,14 +292,15 @@ test('a PIN that was not given when the token was added is asked for by the agen
 test('the keys of a token that is pulled out stay listed, and sign when it is back', async () => {
   expect(await add(['-s', SOFTHSM])).toEqual(added);
   const [there] = (await tokens()) as [{ provider: string; tokens: unknown[] }];
-  expect(there).toEqual({
+  expect(there).toMatchObject({
     provider: realpathSync(SOFTHSM),
     tokens: [
       {
         label: 'pocket',
-        slot: expect.any(Number),
         present: true,
         keys: 3,
+        types: expect.arrayContaining(['ssh-rsa', 'ecdsa-sha2-nistp256', 'ssh-ed25519']),
+        wantsPin: true,
         loggedIn: true,
         pinLocked: false,
         lastTry: false,

@@ -52,7 +52,7 @@ describe('a token that counts tries', () => {
     const { keys } = await openFake(testPorts(fake.env(DATA)), FAKE_PIN);
     const { signer, label } = only(keys);
     expect(Buffer.compare(signer.publicKey.blob, fake.blob)).toBe(0);
-    expect(label).toBe('key\u001b[31m');
+    expect(label).toBe('key\u001b[31m (fake)');
     expect(parts(await signer.sign(DATA, 0))[0]).toBe('ssh-ed25519');
   });
 
@@ -158,7 +158,7 @@ describe('a token that counts tries', () => {
     const { keys, provider } = await openFake(ports, FAKE_PIN);
     writeFileSync(gone, '');
     await provider.refresh();
-    expect(provider.status()).toMatchObject([{ label: 'fake', present: false, keys: 1 }]);
+    expect(provider.status()).toMatchObject([{ label: 'fake', present: false, keys: 1, types: ['ssh-ed25519'] }]);
     await expect(only(keys).signer.sign(DATA, 0)).rejects.toThrow('the token is not there');
     renameSync(gone, `${gone}.not`);
     ports.answers.push(FAKE_PIN);

@@ -28,13 +28,16 @@ afterAll(() => tpm.remove());
 test('keys in a TPM are listed and sign', async () => {
   const opened = await openProvider(tpm.module, bytes(TPM_PIN), testPorts(tpm.env));
   provider = opened.provider;
-  expect(opened.keys.map(({ label, token }) => `${token} ${label}`).sort()).toEqual(['tpm login', 'tpm old']);
+  expect(opened.keys.map(({ label, token }) => `${token} ${label}`).sort()).toEqual([
+    'tpm login (tpm)',
+    'tpm old (tpm)',
+  ]);
   for (const { signer, label } of opened.keys) {
-    const publicKey = tpm.publicKeyOf(label);
+    const publicKey = tpm.publicKeyOf(label.replace(' (tpm)', ''));
     expect(Buffer.compare(signer.publicKey.blob, blobOf(publicKey))).toBe(0);
     const signature = Buffer.from(await signer.sign(DATA, 4));
     const made = signature.subarray(8 + signature.readUInt32BE());
-    if (label === 'old') expect(verify('sha512', DATA, publicKey, made)).toBe(true);
+    if (label === 'old (tpm)') expect(verify('sha512', DATA, publicKey, made)).toBe(true);
     else expect(signature.toString('latin1', 4, 23)).toBe('ecdsa-sha2-nistp256');
   }
 });
@@ -52,4 +55,14 @@ test('a PIN of a TPM is asked when the key is used', async () => {
   ports.answers.push('000000', TPM_PIN);
   for (const { signer } of opened.keys) await signer.sign(DATA, 2);
   expect(ports.asked).toHaveLength(2);
+});
+
+test('a TPM that serves one process is added twice, and its keys sign', async () => {
+  const ports = testPorts(tpm.env, { checkMs: 1500 });
+  const first = await openProvider(tpm.module, bytes(TPM_PIN), ports);
+  const second = await openProvider(tpm.module, bytes(TPM_PIN), ports);
+  provider = second.provider;
+  first.provider.close();
+  for (const { signer } of [...first.keys, ...second.keys]) await signer.sign(DATA, 2);
+  expect(ports.asked).toEqual([]);
 });

@@ -3,9 +3,11 @@
  * (FAKE_PUBLIC and FAKE_SIGNATURE are hexadecimal), and keeps the tries that its PIN has left in the file FAKE_STATE.
  *   gcc -shared -fPIC -o provider.so provider.c
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 typedef unsigned long ulong;
@@ -54,7 +56,12 @@ static int tries(int set) {
   return set >= 0 ? set : left;
 }
 
-static ulong Initialize(void *a) { crash("crash-initialize"); return mode("fail-initialize") ? GENERAL : OK; }
+static ulong Initialize(void *a) {
+  crash("crash-initialize");
+  /* A device that serves one process. */
+  if (mode("hang-second") && flock(open(getenv("FAKE_STATE"), O_RDONLY), LOCK_EX | LOCK_NB) != 0) hang("hang-second");
+  return mode("fail-initialize") ? GENERAL : OK;
+}
 static ulong Finalize(void *a) { hang("hang-finalize"); return OK; }
 
 static ulong GetSlotList(unsigned char present, ulong *list, ulong *count) {
@@ -141,6 +148,7 @@ static ulong SignInit(ulong session, void *mechanism, ulong key) { each_use = 0;
 static ulong Sign(ulong session, void *data, ulong length, unsigned char *out, ulong *room) {
   hang("hang-sign");
   crash("crash-sign");
+  if (mode("slow-sign")) { fclose(fopen(getenv("FAKE_SIGNING"), "w")); usleep(50000); }
   if (mode("garbage-sign")) { *room = 1UL << 40; return OK; }
   if (mode("logout-once") && signs++ == 0) return NOT_LOGGED_IN;
   if (mode("general-once") && signs++ == 0) return GENERAL;

@@ -1,6 +1,15 @@
 /** The client of ssh-sk-helper against one that says what it is told; the real one is in test/interop/fido.test.ts. */
 import { createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
@@ -129,7 +138,22 @@ describe('where the helper is', () => {
     expect(findSkHelper({}, (path) => path.includes('libexec'))).toBe('/usr/libexec/openssh/ssh-sk-helper');
     expect(findSkHelper({}, (path) => path.startsWith('/usr/libexec/ssh-'))).toBe('/usr/libexec/ssh-sk-helper');
     expect(findSkHelper({}, (path) => path.startsWith('/opt'))).toMatch(/homebrew.*libexec\/ssh-sk-helper$/);
+    expect(findSkHelper({}, (path) => path.startsWith('/usr/libexec/ssh/'))).toBe('/usr/libexec/ssh/ssh-sk-helper');
     expect(findSkHelper({}, () => false)).toBeUndefined();
+  });
+
+  it('is found beside the ssh of PATH, before the one of macOS', () => {
+    const prefix = join(realpathSync(folder), 'store/openssh');
+    mkdirSync(join(prefix, 'bin'), { recursive: true });
+    mkdirSync(join(prefix, 'libexec'));
+    mkdirSync(join(folder, 'profile'));
+    for (const file of ['bin/ssh', 'libexec/ssh-sk-helper']) writeFileSync(join(prefix, file), '');
+    symlinkSync(join(prefix, 'bin/ssh'), join(folder, 'profile/ssh'));
+    const beyond = (path: string): boolean =>
+      path === '/usr/libexec/ssh-sk-helper' || (path.includes('latchkey-fido') && existsSync(path));
+    const env = { PATH: `relative:${join(folder, 'none')}:${join(folder, 'profile')}:/usr/bin` };
+    expect(findSkHelper(env, beyond)).toBe(join(prefix, 'libexec/ssh-sk-helper'));
+    expect(findSkHelper({ PATH: '' }, beyond)).toBe('/usr/libexec/ssh-sk-helper');
   });
 });
 

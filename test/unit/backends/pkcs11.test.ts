@@ -35,6 +35,12 @@ describe('the helper protocol', () => {
     expect(decodeRequest(raw(1, 1, str('/p')))).toEqual({ kind: 'tokens', path: '/p' });
   });
 
+  test('reads and writes a request to check a PIN as docs/protocol.md has it', () => {
+    const check = { kind: 'check', path: '/p', pin: bytes('12'), lastTry: identity } as const;
+    expect(encodeRequest(check)).toEqual(raw(1, 3, str('/p'), str('12'), str(identity)));
+    expect(decodeRequest(raw(1, 3, str('/p'), str('12'), str(identity)))).toEqual(check);
+  });
+
   test('refuses a request that is cut, longer, of another version or of an unknown kind', () => {
     for (let length = 0; length < sample.length; length++)
       expect(() => decodeRequest(sample.subarray(0, length))).toThrow();
@@ -90,10 +96,12 @@ describe('the helper with tokens', () => {
           }),
         ),
       );
-    return { cryptoki, helper, list, sign };
+    const check = (pin: string, lastTry: Uint8Array = NONE): HelperAnswer =>
+      decodeAnswer(helper.handle(encodeRequest({ kind: 'check', path: '/p', pin: bytes(pin), lastTry })));
+    return { cryptoki, helper, list, check, sign };
   };
   const outcomes = (answer: HelperAnswer): readonly string[] =>
-    answer.kind === 'keys' ? answer.tokens.map(({ pin }) => pin) : [answer.kind];
+    answer.kind === 'keys' || answer.kind === 'tokens' ? answer.tokens.map(({ pin }) => pin) : [answer.kind];
 
   test('gives the PIN of one token to another once, never a second time', () => {
     const [a, b] = [new FakeToken('a', '1111'), new FakeToken('b', '2222')];
@@ -102,6 +110,28 @@ describe('the helper with tokens', () => {
     for (let i = 0; i < 5; i++) expect(outcomes(setUp(a, b).list('2222'))[1]).toBe('accepted');
     expect(a.pins).toEqual(['2222']);
     expect(a.tries).toBe(2);
+  });
+
+  test('tries no PIN where somebody is logged in: any would be right there, and it may not be for another', () => {
+    const [a, b] = [new FakeToken('a', '1111'), new FakeToken('b', '2222')];
+    const { list, check } = setUp(a, b);
+    expect(outcomes(list('1111'))).toEqual(['accepted', 'wrong']);
+    for (const pin of ['1111', '9999', '2222']) {
+      expect(outcomes(list(pin))).toEqual(['open', 'unused']);
+      expect(outcomes(check(pin))).toEqual(['open', 'unused']);
+    }
+    expect([a.pins, b.pins]).toEqual([['1111'], ['1111']]);
+    expect(outcomes(list('2222', b.info().slice(0, 96)))).toEqual(['unused', 'accepted']);
+  });
+
+  test('says what becomes of a PIN without listing keys', () => {
+    const a = new FakeToken('a', '1111');
+    const { check } = setUp(a);
+    expect(check('1112')).toMatchObject({ kind: 'tokens', tokens: [{ pin: 'wrong', triesLost: true }] });
+    expect(outcomes(check('1111'))).toEqual(['accepted']);
+    a.tries = 1;
+    expect(outcomes(setUp(a).check('1111'))).toEqual(['last-try']);
+    expect(a.pins).toEqual(['1112', '1111']);
   });
 
   test('takes a PIN for a token that lost a try before, when it is that one', () => {

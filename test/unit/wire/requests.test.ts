@@ -252,7 +252,7 @@ describe('secret memory', () => {
 });
 
 describe('keys', () => {
-  it.each(['ssh-dss', 'ssh-dss-cert-v01@openssh.com', 'ssh-ed448', 'rsa-sha2-512', '', '__proto__', 'constructor'])(
+  it.each(['ssh-dss', 'ssh-dss-cert-v01@openssh.com', 'ssh-ed448', 'rsa-sha1', '', '__proto__', 'constructor'])(
     'has no shape for %j, and says so',
     (type) => {
       expectWireError(
@@ -268,6 +268,19 @@ describe('keys', () => {
       );
     },
   );
+
+  it.each([
+    ['webauthn-sk-ecdsa-sha2-nistp256@openssh.com', 'sk-ecdsa-sha2-nistp256@openssh.com', false],
+    ['webauthn-sk-ecdsa-sha2-nistp256-cert-v01@openssh.com', 'sk-ecdsa-sha2-nistp256-cert-v01@openssh.com', true],
+  ])('named %j are of the type behind it, as for OpenSSH', (name, type, certificate) => {
+    const rest = [str('ssh:'), 1, str('handle'), str('')];
+    const before = certificate ? [str('a certificate')] : [str('nistp256'), str('point')];
+    expect(decodeRequest(raw(17, str(name), ...before, ...rest, str('me')))).toMatchObject({
+      kind: 'add',
+      key: { type, fields: { application: raw('ssh:'), keyHandle: raw('handle') } },
+      comment: 'me',
+    });
+  });
 
   it('refuses to write a certificate type without and a plain type with a certificate', () => {
     const fields = { pk: fill(32), sk: fill(64) };
