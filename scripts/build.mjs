@@ -5,28 +5,23 @@
 // --portable  for the package: launchers that know neither place nor Node of this machine, and look for both.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { put, putProgram } from './programs.mjs';
 import { ensureDependencies, root } from './setup.mjs';
 
 const PROGRAMS = ['ssh-agent', 'ssh-add', 'latchkey'];
-/** Programs that only we start: no launcher. */
-const HELPERS = ['pkcs11-helper'];
-const ALL = [...PROGRAMS, ...HELPERS];
+/** What becomes a file of its own in dist/. Those that only we start or load have no launcher. */
+const SOURCES = {
+  'ssh-agent': 'src/cli/ssh-agent.main.ts',
+  'ssh-add': 'src/cli/ssh-add.main.ts',
+  'ssh-add-actions': 'src/cli/ssh-add-actions.ts',
+  latchkey: 'src/cli/latchkey.main.ts',
+  'pkcs11-helper': 'src/cli/pkcs11-helper.main.ts',
+};
+const ALL = Object.keys(SOURCES);
 const DOORS = {
   index: 'src/index.ts',
   client: 'src/client/index.ts',
@@ -43,8 +38,9 @@ const apart = {
     build.onResolve({ filter: /^(@noble\/post-quantum\/|hash-wasm$)/ }, ({ path }) => {
       const found = Object.entries(VENDORED).find(([, library]) => library === path);
       if (found === undefined) throw new Error(`${path} is not in VENDORED`);
-      return { path: `./vendor/${found[0]}.mjs`, external: true };
+      return { path: `./vendor/${found[0]}.cjs`, external: true };
     });
+    build.onResolve({ filter: /^\.\/ssh-add-actions\.ts$/ }, () => ({ path: './ssh-add-actions.cjs', external: true }));
   },
 };
 /** Names after which a program may start a command: see the launcher. */
@@ -59,7 +55,7 @@ export async function build(options = {}) {
   const out = resolve(options.out ?? root);
   const dist = join(out, 'dist');
   const node = options.portable ? '' : resolve(options.node ?? process.execPath);
-  const entries = [...ALL.map((name) => `src/cli/${name}.main.ts`), ...Object.values(DOORS)];
+  const entries = [...Object.values(SOURCES), ...Object.values(DOORS)];
   const missing = entries.filter((entry) => !existsSync(join(root, entry)));
   if (missing.length > 0) throw new Error(`these entries are missing: ${missing.join(', ')}`);
   const stampFile = join(dist, '.stamp');
@@ -86,7 +82,6 @@ export async function build(options = {}) {
     chunkNames: 'chunks/[name]-[hash]',
     entryNames: '[name]',
     legalComments: 'none',
-    charset: 'utf8',
     logLevel: 'warning',
     write: false,
     metafile: true,
@@ -94,11 +89,13 @@ export async function build(options = {}) {
   // Each program is one CommonJS file, with what it may need later in functions that run when it does: Node starts that
   // some 15 ms sooner than modules in several files. The library's doors are built together, so that a class is the
   // same one behind each.
-  const program = { ...common, splitting: false, format: 'cjs', outExtension: { '.js': '.cjs' }, plugins: [apart] };
+  const cjs = { ...common, splitting: false, format: 'cjs', outExtension: { '.js': '.cjs' } };
+  // import() would start the machinery for modules, for files that are none.
+  const program = { ...cjs, plugins: [apart], supported: { 'dynamic-import': false } };
   const builds = [
-    ...ALL.map((name) => ({ ...program, entryPoints: { [name]: `src/cli/${name}.main.ts` } })),
+    ...ALL.map((name) => ({ ...program, entryPoints: { [name]: SOURCES[name] } })),
     { ...common, entryPoints: DOORS },
-    { ...common, splitting: false, entryPoints: VENDORED, entryNames: 'vendor/[name]' },
+    { ...cjs, entryPoints: VENDORED, entryNames: 'vendor/[name]' },
   ];
   for (const one of builds) {
     const result = await esbuild.build(one);
@@ -109,11 +106,9 @@ export async function build(options = {}) {
     // Chunks first: an entry never names a file that isn't there yet.
     const files = result.outputFiles.sort((a, b) => Number(isChunk(b.path)) - Number(isChunk(a.path)));
     for (const file of files) {
-      const named = ALL.find((name) => file.path === join(dist, `${name}.cjs`));
-      // Node 24 and later call the main thread node-MainThread in spite of --title; pgrep and killall look at that name.
-      // With LATCHKEY_KEPT_WORDS the command line is still needed, and a title would overwrite it.
-      const title = `if (process.env.LATCHKEY_KEPT_WORDS === undefined) process.title = '${named}';`;
-      put(file.path, named ? `${title}\n${file.text}` : file.contents);
+      const name = ALL.find((one) => file.path === join(dist, `${one}.cjs`));
+      if (name !== undefined) for (const path of putProgram(dist, name, file.text, node)) written.add(path);
+      else put(file.path, file.contents);
       written.add(file.path);
     }
   }
@@ -163,20 +158,12 @@ function complete(out) {
   return [...files, ...PROGRAMS.map((name) => join(out, 'bin', name))].every((file) => existsSync(file));
 }
 
-/** Writes a file at once as a whole: a program that starts meanwhile sees the old one or the new one. */
-function put(path, content, mode = 0o644) {
-  mkdirSync(dirname(path), { recursive: true });
-  const temporary = `${path}.${process.pid}.new`;
-  writeFileSync(temporary, content);
-  chmodSync(temporary, mode);
-  renameSync(temporary, path);
-}
-
 function pruneChunks(folder, written) {
   if (!existsSync(folder)) return;
   for (const name of readdirSync(folder)) {
     const path = join(folder, name);
-    if (!written.has(path) && Date.now() - statSync(path).mtimeMs > KEEP_CHUNKS_MS) rmSync(path);
+    const kept = !name.endsWith('.cache') && Date.now() - statSync(path).mtimeMs <= KEEP_CHUNKS_MS;
+    if (!written.has(path) && !kept) rmSync(path);
   }
 }
 
@@ -231,6 +218,8 @@ export function launcher(name, { home, node, DROPPED, SHELLS_OWN }) {
     ANY_FLAGS: flags.join(' '),
     COMMAND_PATTERN: COMMAND_PATTERN[name],
     DROPPED: DROPPED.join(' '),
+    KEPT: DROPPED.map((variable) => `LATCHKEY_KEPT_${variable}`).join(' '),
+    ANY_DROPPED: DROPPED.map((variable) => `\${${variable}+x}`).join(''),
     SHELLS_OWN: SHELLS_OWN.map((variable) => `-e '/^${variable}=/p'`).join(' '),
     ENGINE: engines.node,
   };

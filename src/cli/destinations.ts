@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { hostKeysFor, type KnownHostsFile } from '../policy/knownhosts.ts';
-import type { DestinationConstraint, Hop } from '../wire/constraints.ts';
+import { type DestinationConstraint, type Hop, MAX_HOP_KEYS } from '../wire/constraints.ts';
 import { systemErrorText } from './errors.ts';
 import { Fatal, type Output, shown } from './output.ts';
 
@@ -70,6 +70,12 @@ function parseHop(text: string, files: readonly KnownHostsFile[], out: Output): 
     );
   const keys = hostKeysFor(hostname, files);
   if (keys.length === 0) throw new Fatal(`No host keys found for destination "${shown(hostname)}"`);
+  // The agent would refuse the key without a word.
+  if (keys.length > MAX_HOP_KEYS)
+    throw new Fatal(
+      `Too many host keys for destination "${shown(hostname)}": ${keys.length}, and an agent takes ${MAX_HOP_KEYS}; ` +
+        'name a file with fewer: -H hostkey_file',
+    );
   out.debug(2, `${shown(hostname)}: ${keys.length} host keys`);
   return { user, hostname, keys };
 }

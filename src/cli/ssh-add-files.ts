@@ -234,7 +234,7 @@ export async function addFile(session: Session, path: string, cache: PassphraseC
     const skProvider = key.type.startsWith('sk-') ? { skProvider: options.skProvider } : {};
     const one = { key, publicBlob, name, comment: comment === '' ? source : comment, skProvider };
     const added = options.certificatesOnly ? undefined : await addPlain(session, one);
-    if (options.keysOnly) return added ?? false;
+    if (options.keysOnly) return added === true;
     const certified = await addCertificate(session, source, one);
     return added ?? certified;
   } finally {

@@ -1,12 +1,14 @@
 /** ssh-add -l and -L: one line for each key that the agent holds. */
 import { KeyError } from '../keys/error.ts';
+import { fingerprint, publicKeyText, typeName } from '../keys/publickey.ts';
 import type { Identity } from '../wire/responses.ts';
+import { parseKey } from './anykey.ts';
 import { errorText } from './errors.ts';
 import { shown } from './output.ts';
-import { hintAt, type Session } from './ssh-add-session.ts';
+import { type Asked, hintAt } from './ssh-add-session.ts';
 
 /** -l and -L. Keys of types that we don't know are passed over, as OpenSSH does. */
-export async function list(session: Session, fingerprints: boolean): Promise<boolean> {
+export async function list(session: Asked, fingerprints: boolean): Promise<boolean> {
   const { agent, options, out } = session;
   let identities: readonly Identity[];
   try {
@@ -20,8 +22,6 @@ export async function list(session: Session, fingerprints: boolean): Promise<boo
     out.line('The agent has no identities.');
     return false;
   }
-  const { parseKey } = await import('./anykey.ts');
-  const { fingerprint, publicKeyText, typeName } = await import('../keys/publickey.ts');
   const lines: string[] = [];
   let broken: unknown;
   for (const { blob, comment } of identities) {

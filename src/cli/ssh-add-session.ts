@@ -10,10 +10,14 @@ import { fmtTimeframe } from './times.ts';
 
 const REFUSED = 'The agent does not say why. While it is locked it refuses everything; ssh-add -X unlocks it.';
 
-export interface Session {
+/** Enough for an action that only talks to the agent. */
+export interface Asked {
   readonly agent: AgentClient;
   readonly options: Options;
   readonly out: Output;
+}
+
+export interface Session extends Asked {
   readonly destinations: readonly DestinationConstraint[];
   /** The answer, for the caller to wipe; empty where there is none. */
   readonly ask: (prompt: string) => Promise<Uint8Array>;
@@ -37,7 +41,7 @@ export function sayBounds({ options, out }: Session, lifetime: number): void {
 }
 
 /** A hint with what our own error says beyond OpenSSH's text, or where there is no more to know. */
-export function hintAt({ out }: Session, error: unknown): void {
+export function hintAt({ out }: Asked, error: unknown): void {
   const refused = error instanceof AgentError && error.code === 'refused';
   const detail = refused ? REFUSED : errorDetail(error);
   if (detail !== undefined) out.hint(shown(detail));

@@ -1,5 +1,7 @@
 /** Finds the agent by SSH_AUTH_SOCK and connects to it: a Unix socket's path, or on Windows a named pipe's. */
 import { createConnection } from 'node:net';
+import { utf8 } from '../wire/bytes.ts';
+import { MAX_SOCKET_PATH } from '../wire/socketpath.ts';
 import { type AgentClient, createAgentClient } from './client.ts';
 import { AgentError } from './error.ts';
 
@@ -9,9 +11,6 @@ export interface ConnectOptions {
   /** Gives up while connecting; afterwards it closes the connection. */
   readonly signal?: AbortSignal;
 }
-
-/** sockaddr_un's room on Linux, without its NUL; a pipe's name on Windows is no path. */
-const MAX_SOCKET_PATH: number = process.platform === 'win32' ? Number.POSITIVE_INFINITY : 107;
 
 /** What ssh_config writes for "no agent". */
 const NO_AGENT = 'none';
@@ -29,7 +28,7 @@ export async function connectAgent(
   const { signal } = options;
   signal?.throwIfAborted();
   // Node 20 would cut the path off and try that; newer ones say "invalid argument".
-  if (new TextEncoder().encode(path).length > MAX_SOCKET_PATH) {
+  if (utf8(path).length > MAX_SOCKET_PATH) {
     const cause = Object.assign(new Error('ENOENT: no socket has so long a path'), { code: 'ENOENT', errno: -2 });
     throw new AgentError('no-agent', `no agent can be reached at ${path}`, { cause });
   }

@@ -29,7 +29,7 @@ function isOpenssh(content: Uint8Array): boolean {
 function describeFirstLine(line: string): string | undefined {
   if (/^-{4,5} ?BEGIN SSH2 ENCRYPTED PRIVATE KEY/.test(line))
     return "this is a private key in ssh.com's form, which is not served";
-  if (/^-{4,5} ?BEGIN SSH2 PUBLIC KEY/.test(line)) return 'this is a PuTTY public key (RFC 4716), not a private key';
+  if (/^-{4,5} ?BEGIN SSH2 PUBLIC KEY/.test(line)) return 'this is a public key (RFC 4716), not a private key';
   if (line.startsWith('-----BEGIN PGP ')) return 'this is an OpenPGP file, not an SSH private key';
   for (const word of line.split(/\s+/).slice(0, 3)) {
     const known = keyShape(word);

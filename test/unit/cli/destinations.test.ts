@@ -54,6 +54,22 @@ describe('a destination', () => {
     expect(() => parse('port')).toThrow('No host keys found for destination "port"');
   });
 
+  it('with more keys than an agent takes is refused, with what to do', () => {
+    const many = join(folder, 'many');
+    const line = (number: number): string => {
+      const other = Buffer.from(blob, 'base64');
+      other.writeUInt16BE(number, other.length - 2);
+      return `many ssh-ed25519 ${other.toString('base64')}\n`;
+    };
+    const lines = Array.from({ length: 1025 }, (_, i) => line(i));
+    writeFileSync(many, lines.slice(1).join(''));
+    expect(parseDestinations(['many'], [many], silent)[0]?.to.keys).toHaveLength(1024);
+    writeFileSync(many, lines.join(''));
+    expect(() => parseDestinations(['many'], [many], silent)).toThrow(
+      'Too many host keys for destination "many": 1025, and an agent takes 1024; name a file with fewer: -H hostkey_file',
+    );
+  });
+
   it('has the keys of authorities, marked as such', () => {
     const [destination] = parseDestinations(['a.example'], [knownHosts], silent);
     expect(destination?.to.keys.map(({ isAuthority }) => isAuthority)).toEqual([true]);

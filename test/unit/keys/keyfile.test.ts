@@ -497,7 +497,7 @@ describe('a file that is no private key', () => {
       'this is a PEM public key',
       () => utf8(run('ssh-keygen', '-e', '-m', 'PKCS8', '-f', 'rsa.pub')),
     ],
-    ['an RFC 4716 public key', 'this is a PuTTY public key', () => utf8(run('ssh-keygen', '-e', '-f', 'rsa.pub'))],
+    ['an RFC 4716 public key', 'this is a public key (RFC 4716)', () => utf8(run('ssh-keygen', '-e', '-f', 'rsa.pub'))],
     ['an ssh.com private key', "ssh.com's form", () => utf8('---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nx\n')],
     ['an OpenPGP key', 'OpenPGP', () => utf8('-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nx\n')],
     [
