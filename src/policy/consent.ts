@@ -2,7 +2,7 @@
  * Answers that last: what a person agreed to beyond the one request, and whether it covers another. Each is tied to the key
  * as it was added, to what the signature is for, and to the hosts on the way; a key that is added again, or a lock, ends it.
  */
-import { equal } from '../wire/bytes.ts';
+import { base64, equal } from '../wire/bytes.ts';
 import type { Facts, PeerProcess, Purpose } from './facts.ts';
 import { purposeOf } from './purpose.ts';
 import type { Scope } from './rules.ts';
@@ -39,6 +39,18 @@ function destinationOf({ signed, bindings }: Facts): Consent['destination'] {
   return signed.kind === 'login' && last !== undefined && !last.forwarded
     ? { hostKey: last.hostKeyBlob, user: signed.user }
     : undefined;
+}
+
+/**
+ * What one yes may stand for where the same is asked for twice: all that a sentence may have cut short. Undefined: each
+ * request is to be asked about by itself.
+ */
+export function identityOf(facts: Facts): string | undefined {
+  const { signed, entry } = facts;
+  const key = base64(entry.signer.publicKey.blob);
+  if (signed.kind === 'sshsig') return JSON.stringify([key, viaOf(facts), signed.namespace]);
+  const to = destinationOf(facts);
+  return to === undefined ? undefined : JSON.stringify([key, viaOf(facts), base64(to.hostKey), to.user]);
 }
 
 /** The lasting answers that make sense for a request. */

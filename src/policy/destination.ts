@@ -100,14 +100,16 @@ function permitsStep(
   return matchesHop(constraint.to, to, nowSeconds) && matchesUser(constraint.to.user, user);
 }
 
-function matchesUser(pattern: string, user: string | undefined): boolean {
+/** Whether `user` fits a hop's pattern; an empty one, and no user, fit anything. */
+export function matchesUser(pattern: string, user: string | undefined): boolean {
   if (pattern === '' || user === undefined) return true;
   // What was not UTF-8 came out as this character: two such names may look the same and not be.
   if (pattern.includes('\ufffd')) return false;
   return matchGlob(user, pattern);
 }
 
-function matchesHop(hop: Hop, key: PublicKey, nowSeconds: number): boolean {
+/** Whether `key` is one of the hop's keys, or certified for it by one of its authorities. */
+export function matchesHop(hop: Hop, key: PublicKey, nowSeconds: number): boolean {
   const { certificate } = key;
   return hop.keys.some((listed) => {
     if (certificate === undefined) return !listed.isAuthority && equal(listed.blob, key.plainBlob);

@@ -1,16 +1,18 @@
 /**
  * One sentence that says what a signature is for: the same in prompts, notifications and records. Verified and claimed
- * facts are told apart; names of others are made safe to show (names.ts). What was cut stands in full in the lines.
+ * facts are told apart; names of others are made safe to show (names.ts). The lines below it have room for more.
  */
 import type { FileSignature, Login, Sudo, UnsignedCertificate } from '../wire/signeddata.ts';
 import type { WebLogin } from '../wire/webclientdata.ts';
+import { gitCommand } from './arguments.ts';
 import { certificateWords } from './certificatewords.ts';
-import { type Command, commandOf } from './command.ts';
-import type { Facts, Host } from './facts.ts';
+import { commandOf } from './command.ts';
+import type { Facts, Host, PeerProcess } from './facts.ts';
 import { hostCandidates } from './hostcandidates.ts';
 import { answersTo, type HostWords, hopsText, hostText, hostWords, NOBODY_VERIFIED } from './hostwords.ts';
 import { claimedLines, verifiedLines } from './lines.ts';
 import { shown } from './names.ts';
+import { programName } from './programs.ts';
 import { purposeOf } from './purpose.ts';
 
 export { type Command, commandOf } from './command.ts';
@@ -47,17 +49,19 @@ function loginText(login: Login, facts: Facts, asked: readonly string[]): string
 }
 
 /** Git signs commits, tags and pushes alike; which one only its command line tells. */
-function gitText(command: Command | undefined): string {
-  const [program, word] = command?.claimedText.split(' ') ?? [];
-  if (program !== 'git') return 'a git commit or tag';
+function gitText(local: readonly PeerProcess[]): string {
+  const git = local.find((process) => programName(process) === 'git');
+  if (git === undefined) return 'a git commit or tag';
+  const word = gitCommand(git.claimedArguments);
   return word === 'tag' || word === 'push' ? `a git ${word}` : 'a git commit';
 }
 
-function fileText({ namespace }: FileSignature, command: Command | undefined): string {
+/** @param local the processes that it is for, where these are known */
+function fileText({ namespace }: FileSignature, local: readonly PeerProcess[]): string {
   const shownNamespace = `(namespace ${shown(namespace, MAX_NAMESPACE)})`;
   switch (namespace) {
     case 'git':
-      return `sign ${gitText(command)} ${shownNamespace}`;
+      return `sign ${gitText(local)} ${shownNamespace}`;
     case 'file':
       return `sign a file ${shownNamespace}`;
     case 'email':
@@ -108,13 +112,13 @@ function certificateText(certificate: UnsignedCertificate, nowSeconds: number): 
   return `sign an ${kind}: ${certificateWords(certificate, nowSeconds)}`;
 }
 
-function signedText(facts: Facts, asked: readonly string[], command: Command | undefined, sudoOn?: Host): string {
+function signedText(facts: Facts, asked: readonly string[], local: readonly PeerProcess[], sudoOn?: Host): string {
   const { signed, nowSeconds } = facts;
   switch (signed.kind) {
     case 'login':
       return loginText(signed, facts, asked);
     case 'sshsig':
-      return fileText(signed, command);
+      return fileText(signed, local);
     case 'sudo':
       return sudoText(signed, sudoOn);
     case 'certificate':
@@ -153,9 +157,9 @@ export function describe(facts: Facts, words: Words): Description {
   const hops = via
     .filter((host) => host !== sudoOn)
     .map((host) => hostWords(host, host === facts.hosts[0] ? asked : []));
-  const local = isForHere(facts) ? command : undefined;
-  const what = signedText(facts, asked, local, sudoOn);
-  const purpose = local === undefined ? '' : `, for ${local.claimedText}`;
+  const isHere = isForHere(facts);
+  const what = signedText(facts, asked, isHere ? processes : [], sudoOn);
+  const purpose = isHere && command !== undefined ? `, for ${command.claimedText}` : '';
   return Object.freeze({
     sentence: `${wayText(facts, hops)}${what}${purpose}`,
     verified: verifiedLines(facts),

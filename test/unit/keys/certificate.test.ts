@@ -2,9 +2,10 @@ import { createECDH, generateKeyPairSync, sign } from 'node:crypto';
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type Certificate, FOREVER, isHostCertificateFor } from '../../../src/keys/certificate.ts';
+import { type Certificate, isHostCertificateFor } from '../../../src/keys/certificate.ts';
 import { fingerprint, type PublicKey, parsePublicKey, typeName } from '../../../src/keys/publickey.ts';
 import { text } from '../../../src/wire/bytes.ts';
+import { FOREVER } from '../../../src/wire/certificatebody.ts';
 import {
   blobOf,
   codeOf,

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { classify, MAX_COMMAND_WORDS, MAX_PRINCIPALS, type SignedData } from '../../../src/wire/signeddata.ts';
+import { MAX_PRINCIPALS } from '../../../src/wire/certificatebody.ts';
+import { classify, MAX_COMMAND_WORDS, type SignedData } from '../../../src/wire/signeddata.ts';
 import { fromBase64Text, LOGINS, RECORDED, recorded, signedIn } from '../policy/sessions.ts';
 import { fill, type Part, raw, str, u32, u64 } from './build.ts';
 
@@ -10,6 +11,8 @@ function only(name: string): Uint8Array {
   if (data === undefined) throw new Error(`${name} signs nothing`);
   return data;
 }
+
+const ALL = [...RECORDED, 'sudo-command'];
 
 function kindOf(...parts: readonly Part[]): SignedData['kind'] {
   return classify(raw(...parts)).kind;
@@ -76,9 +79,9 @@ describe('what real clients asked to sign', () => {
     });
   });
 
-  it('is sudo for pam_ssh_agent_auth', () => {
-    const { facts } = recorded('sudo');
-    const signed = classify(only('sudo'));
+  it.each(['sudo', 'sudo-command'])('is sudo for pam_ssh_agent_auth in %s', (name) => {
+    const { facts } = recorded(name);
+    const signed = classify(only(name));
     if (signed.kind !== 'sudo') throw new Error(signed.kind);
     const { user, ruser, service, cwd, argv, hostname: host } = facts;
     expect(signed).toMatchObject({ user, ruser, service, cwd, argv, hostname: host, algorithm: 'ssh-ed25519' });
@@ -86,13 +89,13 @@ describe('what real clients asked to sign', () => {
     expect(new Date(Number(signed.time) * 1000).getUTCFullYear()).toBe(2026);
   });
 
-  it.each(RECORDED)('is unidentified in %s when cut at any byte, or with one more', (name) => {
+  it.each(ALL)('is unidentified in %s when cut at any byte, or with one more', (name) => {
     const data = only(name);
     for (let end = 0; end < data.length; end++) expect(classify(data.subarray(0, end)).kind).toBe('unidentified');
     expect(kindOf(data, 0)).toBe('unidentified');
   });
 
-  it.each(RECORDED)('never throws in %s, whichever byte is changed', (name) => {
+  it.each(ALL)('never throws in %s, whichever byte is changed', (name) => {
     const data = only(name);
     fc.assert(
       fc.property(fc.nat(data.length - 1), fc.integer({ min: 1, max: 255 }), (at, change) => {
@@ -283,10 +286,28 @@ describe('sudo', () => {
   });
 });
 
-it('never throws for any bytes', () => {
+it('never throws for any bytes, nor for any text that looks like JSON', () => {
+  const bytes = fc.uint8Array({ maxLength: 300 });
+  const text = fc
+    .oneof(fc.json({ maxDepth: 2 }), fc.string({ unit: 'binary' }))
+    .map((value) => raw('{"type":"webauthn.get",', value));
   fc.assert(
-    fc.property(fc.uint8Array({ maxLength: 300 }), (data) => {
+    fc.property(fc.oneof(bytes, text), (data) => {
       expect(classify(data)).toHaveProperty('kind');
+    }),
+  );
+});
+
+it('gives byte arrays as views of the data, for whatever it knows', () => {
+  fc.assert(
+    fc.property(fc.constantFrom(...ALL), fc.nat(40), (name, at) => {
+      const data = raw(new Uint8Array(at), only(name)).subarray(at);
+      const found = Object.values(classify(data)).filter((value) => value instanceof Uint8Array);
+      expect(found.length).toBeGreaterThan(0);
+      for (const bytes of found) {
+        expect(bytes.buffer).toBe(data.buffer);
+        expect(bytes.byteOffset).toBeGreaterThanOrEqual(at);
+      }
     }),
   );
 });

@@ -4,9 +4,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import { hostKeysFor, hostNamesOf, MAX_PATTERN_CHARACTERS } from '../../../src/policy/knownhosts.ts';
+import {
+  hostKeysFor,
+  hostNamesOf,
+  indexKnownHosts,
+  type KnownHostsFile,
+  MAX_HASHED_TRIES,
+  MAX_PATTERN_CHARACTERS,
+} from '../../../src/keys/knownhosts.ts';
+import { parsePublicKey } from '../../../src/keys/publickey.ts';
+import { type CertificateChange, certify, type Host, makeHost, NOW } from '../policy/hosts.ts';
 import { letters } from '../wire/build.ts';
-import { certify, type Host, makeHost } from './hosts.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'latchkey-knownhosts-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -23,6 +31,9 @@ const encoded = ({ blob }: Pick<Host, 'blob'>): string => Buffer.from(blob).toSt
 const line = (hosts: string, i: number, comment = ''): string => `${hosts} ssh-ed25519 ${encoded(host(i))}${comment}`;
 const text = (...lines: readonly string[]): string => `${lines.join('\n')}\n`;
 const files = (...contents: readonly string[]) => contents.map((content, i) => ({ path: `file ${i}`, content }));
+
+const namesOf = (one: Pick<Host, 'blob'>, all: readonly KnownHostsFile[], candidates: readonly string[] = []) =>
+  hostNamesOf(parsePublicKey(one.blob), indexKnownHosts(all), candidates, NOW);
 
 /** Numbers of the keys found, those of authorities as 'ca N'. */
 function found(name: string, ...contents: readonly string[]): string[] {
@@ -126,7 +137,7 @@ describe('keys for a host', () => {
       fc.property(fc.array(part, { maxLength: 40 }), (parts) => {
         const all = files(parts.join(''));
         expect(Array.isArray(hostKeysFor('h', all))).toBe(true);
-        expect(hostNamesOf(host(0).blob, all).hidden).toBeGreaterThanOrEqual(0);
+        expect(namesOf(host(0), all).hidden).toBeGreaterThanOrEqual(0);
       }),
     );
   });
@@ -199,9 +210,9 @@ describe('names of a host key', () => {
         line('alpha', 0),
         line('[alpha]:22', 0),
       ],
-      ...[`@cert-authority ${line('ca', 0)}`, `@revoked ${line('bad', 0)}`],
+      `@cert-authority ${line('ca', 0)}`,
     );
-    expect(hostNamesOf(host(0).blob, files(content))).toEqual({
+    expect(namesOf(host(0), files(content))).toEqual({
       names: ['alpha', '192.0.2.1', '[alpha]:22'],
       hidden: 0,
     });
@@ -209,8 +220,68 @@ describe('names of a host key', () => {
 
   it('are counted where they are hashed, and told when a candidate opens them', () => {
     const content = hashedBySshKeygen(['alpha', 'beta']);
-    expect(hostNamesOf(host(0).blob, files(content))).toEqual({ names: [], hidden: 2 });
-    expect(hostNamesOf(host(0).blob, files(content), ['gamma', 'Beta'])).toEqual({ names: ['beta'], hidden: 1 });
-    expect(hostNamesOf(host(1).blob, files(content), ['beta'])).toEqual({ names: [], hidden: 0 });
+    expect(namesOf(host(0), files(content))).toEqual({ names: [], hidden: 2 });
+    expect(namesOf(host(0), files(content), ['gamma', 'Beta'])).toEqual({ names: ['beta'], hidden: 1 });
+    expect(namesOf(host(1), files(content), ['beta'])).toEqual({ names: [], hidden: 0 });
+  });
+
+  it('are none for a key that some line revokes, for whatever host', () => {
+    const content = text(line('alpha', 0), `@revoked ${line('other', 0)}`);
+    expect(namesOf(host(0), files(content), ['alpha'])).toEqual({ names: [], hidden: 0, isRevoked: true });
+    expect(namesOf(host(0), files(text(line('alpha', 0)), text(`@revoked ${line('*', 0)}`))).isRevoked).toBe(true);
+    expect(namesOf(host(1), files(content))).toEqual({ names: [], hidden: 0 });
+  });
+
+  it('stay hidden where more hashed lines hold the key than are tried', () => {
+    const many = Array.from({ length: MAX_HASHED_TRIES }, (_, i) => `name${i}`);
+    const content = hashedBySshKeygen([...many.slice(0, 3), 'alpha']);
+    expect(namesOf(host(0), files(content), ['alpha']).names).toEqual(['alpha']);
+    const found = namesOf(host(0), files(content), [...many.map((name) => `${name}.`), 'alpha']);
+    expect(found).toEqual({ names: [], hidden: 4 });
+  });
+});
+
+describe('names of a certified host key', () => {
+  const shown = (change: CertificateChange = {}) => certify(host(0), host(1), { principals: ['alpha'], ...change });
+  const trusting = (pattern: string) => files(text(`@cert-authority ${line(pattern, 1)}`));
+
+  it.each([
+    ['its principals', {}, '*', [], ['alpha']],
+    ['no principal that the authority is not trusted with', { principals: ['alpha', 'a.lan'] }, '*.lan', [], ['a.lan']],
+    ['no principal that the line forbids', { principals: ['alpha', 'beta'] }, '*,!beta', [], ['alpha']],
+    [
+      'a candidate that a principal matches as a pattern',
+      { principals: ['*.lan'] },
+      '*.lan',
+      ['a.lan', 'b'],
+      ['a.lan'],
+    ],
+    ['a candidate with a port, by its name alone', {}, 'alpha', ['[alpha]:2222'], ['[alpha]:2222', 'alpha']],
+    ['a candidate with a port that is trusted so', {}, '[alpha]:2222', ['[alpha]:2222'], ['[alpha]:2222']],
+    ['no principal in upper case, which nobody asks for', { principals: ['ALPHA'] }, '*', ['alpha'], []],
+    ['none of a certificate for users', { kind: 1 }, '*', ['alpha'], []],
+    ['none of one that is no longer valid', { validBefore: BigInt(NOW) }, '*', ['alpha'], []],
+    ['none of one that is not valid yet', { validAfter: BigInt(NOW + 1) }, '*', ['alpha'], []],
+    ['none of one without principals', { principals: [] }, '*', ['alpha'], []],
+  ] as [string, CertificateChange, string, string[], string[]][])(
+    'are %s',
+    (_, change, pattern, candidates, expected) => {
+      expect(namesOf(shown(change), trusting(pattern), candidates)).toEqual({ names: expected, hidden: 0 });
+    },
+  );
+
+  it('are none where the authority is not trusted, or stands in known_hosts as a host', () => {
+    expect(namesOf(shown(), files(text(`@cert-authority ${line('*', 2)}`), text(line('alpha', 1)))).names).toEqual([]);
+  });
+
+  it('are none where the authority or the key is revoked', () => {
+    for (const i of [0, 1]) {
+      const all = files(text(`@cert-authority ${line('*', 1)}`, `@revoked ${line('*', i)}`));
+      expect(namesOf(shown(), all)).toEqual({ names: [], hidden: 0, isRevoked: true });
+    }
+  });
+
+  it('are also those that stand beside the plain key', () => {
+    expect(namesOf(shown(), files(text(line('beta', 0)))).names).toEqual(['beta']);
   });
 });
