@@ -49,7 +49,7 @@ _latchkey_agent() {
   case $previous in
     -*a | -*P) _latchkey_files "$current" ;;
     -*E) _latchkey_words "$_latchkey_hashes" "$current" ;;
-    -*O) _latchkey_words 'no-restrict-websafe allow-remote-pkcs11 websafe-allow=' "$current" ;;
+    -*O) _latchkey_words 'guarded no-restrict-websafe allow-remote-pkcs11 websafe-allow=' "$current" ;;
     -*t) _latchkey_words "$_latchkey_lifetimes" "$current" ;;
     *)
       if [[ $current == -* ]]; then

@@ -7,6 +7,7 @@ import type { Policy } from '../policy/decide.ts';
 import type { Peer } from '../policy/facts.ts';
 import type { Guard } from '../policy/guard.ts';
 import { Relays } from '../policy/relay.ts';
+import { namesInRules } from '../policy/rules.ts';
 import type { Words } from '../policy/sentence.ts';
 import { defaultWebsafe, type WebsafeRules } from '../policy/websafe.ts';
 import { Keyring } from '../store/keyring.ts';
@@ -77,6 +78,7 @@ export class Agent {
   /** Counts a signature that a guard lets through: false where it may not leave. Who opens guards puts it in place. */
   useGuard: (guard: Guard) => boolean = () => true;
   #policy: Policy;
+  #namesInRules: readonly string[];
   #sessions = 0;
   #cancelExpiry: (() => void) | undefined;
   #expiryAt = Number.POSITIVE_INFINITY;
@@ -94,6 +96,7 @@ export class Agent {
       rules: options.rules ?? [],
       lasts: 'once',
     });
+    this.#namesInRules = namesInRules(this.#policy.rules);
     this.words = { home: options.home };
     this.questions = new Questions(this.ports);
     this.relays = new Relays(this.ports.lives);
@@ -104,6 +107,11 @@ export class Agent {
     );
   }
 
+  /** Host names that rules are about. */
+  get namesOfInterest(): readonly string[] {
+    return this.#namesInRules;
+  }
+
   get policy(): Policy {
     return this.#policy;
   }
@@ -111,6 +119,7 @@ export class Agent {
   /** Puts other rules in force, at once and for every connection; answers that last were given under the old ones. */
   setPolicy(change: Partial<Pick<Policy, 'table' | 'rules' | 'lasts'>>): void {
     this.#policy = Object.freeze({ ...this.#policy, ...change });
+    this.#namesInRules = namesInRules(this.#policy.rules);
     this.questions.forgetConsents();
   }
 

@@ -180,8 +180,11 @@ export interface Ports {
   /** Undefined: nothing is written down. */
   readonly records: Records | undefined;
   readonly hosts: Hosts;
-  /** Puts a rule of the owner's answer before the others. @returns whether it is in force now */
-  readonly addRule: (rule: string) => Promise<boolean>;
+  /**
+   * Puts a rule of the owner's answer before the one that asked, which stands in line `before` of the file, or last.
+   * @returns whether it is in force now
+   */
+  readonly addRule: (rule: string, before: number | undefined) => Promise<boolean>;
   /** Whether that very process still runs. */
   readonly lives: (process: PeerProcess) => boolean;
   readonly log: Log;

@@ -3,7 +3,7 @@
  * answer counts; identical questions are one; what is asked from afar can fill only a part of the room; and whoever was
  * refused again and again is no longer asked about.
  */
-import { type Consent, consentTo, covers } from '../policy/consent.ts';
+import { type Consent, consentTo, covers, identityOf } from '../policy/consent.ts';
 import type { Facts, PeerProcess } from '../policy/facts.ts';
 import type { Scope } from '../policy/rules.ts';
 import type { Clock, Confirm, Log, Question, Reply } from './ports.ts';

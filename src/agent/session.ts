@@ -159,8 +159,10 @@ export class Session {
     const hosts = bindings.list.map((binding, i): Host => {
       const earlier = known?.hosts[i];
       if (earlier !== undefined) return earlier;
-      const { names, hidden } = agent.ports.hosts.namesOf(binding.hostKey, hostCandidates(peer?.processes() ?? []));
-      return Object.freeze({ binding, fingerprint: fingerprint(binding.hostKey), names, hidden });
+      // Hashed names are confirmed by trying those that the rules, guards and programs speak of.
+      const candidates = [...agent.namesOfInterest, ...hostCandidates(peer?.processes() ?? [])];
+      const told = agent.ports.hosts.namesOf(binding.hostKey, candidates);
+      return Object.freeze({ ...told, binding, fingerprint: fingerprint(binding.hostKey) });
     });
     const forwarded = guard !== undefined || relay !== undefined || isForwarded(bindings);
     this.#surroundings = undefined;

@@ -53,8 +53,12 @@ export function signData(session: Session, { blob, data, flags }: SignRequest): 
       return signWith(session, entry, data, flags, request);
     case 'deny':
       return request.deny(decision.reason);
-    case 'ask':
-      return askThenSign(session, copy(data), flags, decision, request);
+    case 'ask': {
+      // The message is wiped before a person answers, and facts hold views of what is signed.
+      const kept = copy(data);
+      const use = new SignUse(session, factsOf(session, entry, kept), decision.ground);
+      return askThenSign(session, kept, flags, decision, use);
+    }
     default:
       return decision satisfies never;
   }
@@ -215,6 +219,6 @@ async function askThenSign(
 async function addRule(session: Session, use: SignUse): Promise<void> {
   const { ports } = session.agent;
   const rule = ruleFor(use.facts);
-  if (rule === undefined || !(await ports.addRule(rule)))
+  if (rule === undefined || !(await ports.addRule(rule, use.ground.line)))
     ports.log('error', 'the rule of an answer "always" was not written');
 }

@@ -126,18 +126,32 @@ function wordsAsGiven(count: number): readonly Uint8Array[] | undefined {
   }
 }
 
+/** A word of a command line: as text, or byte for byte. */
+export type Word = string | Uint8Array;
+
 /**
- * Becomes `command`, which are the last words of our command line. It gets what we were given (words, environment,
- * descriptors, signals, limits), and the agent's address.
+ * Becomes `command`, which are the last words of our command line. It gets what we were given: words, environment,
+ * descriptors, signals, limits.
+ * @param variables set in its environment
+ * @param edit makes other words of those as given
+ * @returns only on failure: the system's words for it, ours to say; the process is then of no further use
  */
-export function become(command: readonly string[], path: string, pid: number, output: Output): never {
+export function becomeCommand(
+  command: readonly string[],
+  variables: Readonly<Record<string, string>>,
+  edit: (words: readonly Word[]) => readonly Word[] = (words) => words,
+): string {
   const { words, ...inherited } = keptState(process.env);
   restoreEnvironment();
-  process.env.SSH_AUTH_SOCK = path;
-  process.env.SSH_AGENT_PID = String(pid);
+  for (const [name, value] of Object.entries(variables)) process.env[name] = value;
   const [file = ''] = command;
-  const error = execvp(file, (words ? wordsAsGiven(command.length) : undefined) ?? command, inherited);
+  return execvp(file, edit((words ? wordsAsGiven(command.length) : undefined) ?? command), inherited).message;
+}
+
+/** Becomes `command`, as becomeCommand, with the agent's address; the agent ends where that fails. */
+export function become(command: readonly string[], path: string, pid: number, output: Output): never {
+  const failure = becomeCommand(command, { SSH_AUTH_SOCK: path, SSH_AGENT_PID: String(pid) });
   process.kill(pid, 'SIGTERM');
-  output.error(error.message);
+  output.error(failure);
   leave(EXEC_FAILED_EXIT);
 }

@@ -3,15 +3,20 @@
  * the command that it was started for.
  */
 import { closeSync, rmdirSync, unlinkSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type Agent, createAgent } from '../agent/agent.ts';
 import type { Log, LogLevel } from '../agent/ports.ts';
-import { askConfirm } from '../backends/askpass.ts';
+import { type Asking, createAsking, defaultWays } from '../backends/asking.ts';
+import { createKnownHosts } from '../backends/knownhosts.ts';
+import { createRecords, type FileRecords } from '../backends/records.ts';
 import { socketPathOf } from '../native/libc.ts';
 import { hasLibcrypto } from '../native/libcrypto.ts';
 import type { WebsafeRules } from '../policy/websafe.ts';
-import { createControlServer } from '../server/control.ts';
+import { ControlRefusal, createControlServer } from '../server/control.ts';
+import { guardCommands } from '../server/guardcommands.ts';
+import { createGuards, type Guards, guardsFolder } from '../server/guards.ts';
 import { controlSocketPath, listenOn, listenOnDescriptor, MAX_SOCKET_PATH } from '../server/listen.ts';
+import { lives } from '../server/peer.ts';
 import {
   bootClock,
   type Hardening,
@@ -21,9 +26,12 @@ import {
   watchParent,
 } from '../server/process.ts';
 import { type AgentServer, createAgentServer } from '../server/server.ts';
+import { configurationFile, homeOf, stateFolder } from './command.ts';
 import type { Status } from './control.ts';
+import { controlCommands } from './controlcommands.ts';
 import { type AgentDevices, createDevices } from './devices.ts';
 import { dropKept, restoreKept } from './environment.ts';
+import { ConfigurationInForce, ConfigurationRefused } from './inforce.ts';
 import { VERSION } from './output.ts';
 
 /** How an agent is to run; a detached one is handed this as JSON. */
@@ -41,6 +49,8 @@ export interface ServePlan {
   readonly lifetime?: number;
   readonly fingerprintHash?: string;
   readonly websafe?: WebsafeRules;
+  /** What comes from other machines is treated as `latchkey agent` does (`-O guarded`). */
+  readonly guarded?: boolean;
   /** Libraries of tokens and security keys that may be loaded: the list of `-P`. */
   readonly providers?: string;
   readonly allowRemoteProviders?: boolean;
@@ -79,32 +89,43 @@ function createLog(plan: ServePlan): { log: Log; recent: Recent[] } {
   return { log, recent };
 }
 
-function status(
-  plan: ServePlan,
-  socket: string | null,
-  agent: Agent,
-  devices: AgentDevices,
-  server: AgentServer,
-  hardening: Hardening,
-  recent: Status['recent'],
-): Status {
+/** What a running agent is made of, for its status. */
+interface Running {
+  readonly plan: ServePlan;
+  readonly socket: string | null;
+  readonly agent: Agent;
+  readonly devices: AgentDevices;
+  readonly server: AgentServer;
+  readonly hardening: Hardening;
+  readonly recent: Status['recent'];
+  readonly records: FileRecords;
+  readonly asking: Asking;
+  readonly inForce: ConfigurationInForce;
+  readonly guards: Guards | undefined;
+}
+
+function statusOf({ plan, agent, devices, server, ...parts }: Running): Status {
   return {
     program: plan.program,
     version: VERSION,
     pid: process.pid,
-    socket,
+    socket: parts.socket,
     uptimeSeconds: Math.floor(process.uptime()),
     node: process.versions.node,
     openssl: process.versions.openssl,
     ...agent.status(),
     signing: 'libcrypto',
     tokens: agent.providers().map((provider) => ({ provider, tokens: devices.tokens(provider) })),
-    process: hardening,
+    process: parts.hardening,
     connections: server
       .peers()
       .slice(-MAX_SHOWN_CONNECTIONS)
       .map((peer) => ({ uid: peer?.uid ?? null, pid: peer?.pid ?? null, processes: peer?.processes() ?? [] })),
-    recent,
+    records: parts.records.status(),
+    asking: parts.asking.status(),
+    configuration: parts.inForce.status(),
+    guards: parts.guards?.list().length ?? 0,
+    recent: parts.recent,
   };
 }
 
@@ -138,6 +159,35 @@ export async function serve(plan: ServePlan): Promise<void> {
   tell(SERVING);
 }
 
+/**
+ * The configuration at the start. Where it has errors, `latchkey agent` does not start; ssh-agent does, since a login
+ * session may hang on it, with the stricter table until the file is put right.
+ */
+async function readConfiguration(file: string, isOpenssh: boolean, log: Log): Promise<ConfigurationInForce> {
+  try {
+    return await ConfigurationInForce.read(file, isOpenssh ? 'openssh' : 'latchkey', log);
+  } catch (error) {
+    if (!isOpenssh || !(error instanceof ConfigurationRefused)) throw error;
+    for (const { text } of error.errors) log('error', text);
+    log(
+      'error',
+      'the configuration has errors: until it is put right, what comes from other machines is asked for or refused',
+    );
+    return ConfigurationInForce.without(file, 'latchkey', 'openssh', log, error);
+  }
+}
+
+async function reload(inForce: ConfigurationInForce): Promise<{ rules: number; file: string }> {
+  try {
+    await inForce.reload();
+  } catch (error) {
+    if (error instanceof ConfigurationRefused) throw new ControlRefusal(error.message);
+    throw error;
+  }
+  const { rules, file } = inForce.status();
+  return { rules, file };
+}
+
 async function start(plan: ServePlan): Promise<void> {
   // Node's own key objects would be another way to sign, with copies in the ordinary heap: rather no agent.
   if (!hasLibcrypto())
@@ -152,32 +202,73 @@ async function start(plan: ServePlan): Promise<void> {
   const own: Record<string, string | undefined> = { ...process.env };
   dropKept(own);
   const devices = createDevices(own, env, log, plan.providers);
+  const isOpenssh = plan.program === 'ssh-agent' && plan.guarded !== true;
+  const inForce = await readConfiguration(configurationFile(env), isOpenssh, log);
+  const { settings } = inForce;
+  const records = createRecords(join(stateFolder(env), 'records'), {
+    unwritable: settings.records.unwritable ?? (isOpenssh ? 'warn' : 'refuse'),
+    maxBytes: settings.records.maxBytes,
+    maxFiles: settings.records.maxFiles,
+    log,
+  });
+  const ways = settings.ask.ways ?? (isOpenssh ? ['askpass' as const] : defaultWays(env));
+  const asking = createAsking({ ways, env, log, plain: isOpenssh });
   const agent = createAgent({
     ports: {
       log,
       clock: bootClock,
-      confirm: { confirm: (question, signal) => askConfirm(question, env, signal) },
+      confirm: asking,
       devices,
+      records,
+      hosts: createKnownHosts(homeOf(env)),
+      lives,
+      addRule: (rule, before) => inForce.addRule(rule, before),
     },
+    home: homeOf(env),
     ...(plan.websafe === undefined ? {} : { websafe: plan.websafe }),
     ...(plan.allowRemoteProviders === undefined ? {} : { allowRemoteProviders: plan.allowRemoteProviders }),
     ...(plan.lifetime === undefined ? {} : { defaultLifetime: plan.lifetime }),
     ...(plan.fingerprintHash === undefined ? {} : { fingerprintHash: plan.fingerprintHash }),
   });
+  inForce.govern(agent);
   const { pages } = agent.custody.status();
   log('debug', `custody: ${pages}`);
   if (pages === 'plain')
     log('error', 'no locked memory to be had (ulimit -l): keys lie in ordinary memory, which may be swapped out');
   const carrier = createAgentServer(agent);
   const { server } = carrier;
-  const control = createControlServer(
-    new Map([['status', () => status(plan, socket ?? null, agent, devices, carrier, hardening, recent)]]),
-  );
-
   const socket = plan.path ?? (plan.fd === undefined ? undefined : socketPathOf(plan.fd));
+  const guards = socket === undefined ? undefined : createGuards(agent, { folder: guardsFolder(socket), log });
+  const running: Running = {
+    plan,
+    socket: socket ?? null,
+    agent,
+    devices,
+    server: carrier,
+    hardening,
+    recent,
+    records,
+    asking,
+    inForce,
+    guards,
+  };
+  const control = createControlServer(
+    controlCommands({
+      agent,
+      records,
+      status: async () => {
+        await devices.lookAtTokens(agent.providers());
+        return statusOf(running);
+      },
+      reload: () => reload(inForce),
+      guards: guards === undefined ? new Map() : guardCommands(guards),
+    }),
+  );
   let controlPath: string | undefined;
   const end = (why: string, code: number): void => {
     agent.removeAll();
+    guards?.close();
+    records.close();
     remove(plan.path);
     remove(controlPath);
     if (plan.removeFolder && plan.path !== undefined) {
@@ -197,6 +288,7 @@ async function start(plan: ServePlan): Promise<void> {
       log('info', 'all keys removed on SIGUSR1');
     },
     foreground: plan.foreground,
+    ...(plan.program === 'latchkey' ? { reload: () => void inForce.reload().catch(() => {}) } : {}),
   });
   if (plan.parent !== undefined) watchParent(plan.parent, () => end('the command has ended', ENDED_EXIT));
 

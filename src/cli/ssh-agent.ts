@@ -51,6 +51,7 @@ interface Options {
   websafe: WebsafeRules;
   providers: string | undefined;
   allowRemoteProviders: boolean;
+  guarded: boolean;
   command: readonly string[];
 }
 
@@ -58,6 +59,10 @@ interface Options {
 function applyOption(options: Options, value: string): void {
   if (value === 'allow-remote-pkcs11') {
     options.allowRemoteProviders = true;
+    return;
+  }
+  if (value === 'guarded') {
+    options.guarded = true;
     return;
   }
   const rules = withWebsafeOption(options.websafe, value);
@@ -83,6 +88,7 @@ function parse(argv: readonly string[]): Options {
     websafe: defaultWebsafe,
     providers: undefined,
     allowRemoteProviders: false,
+    guarded: false,
     command: [],
   };
   const given = getopt(argv, LETTERS, ['help', 'version']);
@@ -258,6 +264,7 @@ async function run(options: Options, env: NodeJS.ProcessEnv): Promise<number | u
     ...(options.providers === undefined ? {} : { providers: options.providers }),
     websafe: options.websafe,
     allowRemoteProviders: options.allowRemoteProviders,
+    guarded: options.guarded,
   };
   if (options.debug || options.foreground) {
     await runForeground(options, env, home, plan);

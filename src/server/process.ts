@@ -1,5 +1,6 @@
 /** What the agent does to its own process before it holds a key: see DESIGN section 4, last point. */
 
+import { closeSync, openSync } from 'node:fs';
 import inspector from 'node:inspector';
 import { type Clock, systemClock } from '../agent/ports.ts';
 import { bind, bootMilliseconds, denyCoreFiles, denyTracing, dropGroup, isLinux } from '../native/libc.ts';
@@ -34,6 +35,8 @@ export interface SignalHandlers {
   /** SIGUSR1. */
   readonly dropKeys: () => void;
   readonly foreground: boolean;
+  /** SIGHUP, unless it tells that our terminal hung up. Without it SIGHUP ends, as OpenSSH's does. */
+  readonly reload?: () => void;
 }
 
 const sigprocmask = bind<(how: number, set: Uint8Array, old: null) => number>(
@@ -43,10 +46,25 @@ const SIG_SETMASK = isLinux ? 2 : 3;
 /** More than a sigset_t of any system has. */
 const SIGNAL_SET_BYTES = 128;
 
-/** The signals as OpenSSH's agent takes them. SIGPIPE is ignored by Node itself. */
-export function handleSignals({ end, dropKeys, foreground }: SignalHandlers): void {
+/** Whether this process has a terminal that can be reached. */
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The signals as OpenSSH's agent takes them, but for SIGHUP where `reload` is given. SIGPIPE is ignored by Node itself. */
+export function handleSignals({ end, dropKeys, foreground, reload }: SignalHandlers): void {
   process.on('SIGUSR1', dropKeys);
-  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => end(signal));
+  process.on('SIGTERM', () => end('SIGTERM'));
+  const hadTerminal = reload !== undefined && hasTerminal();
+  process.on('SIGHUP', () => {
+    if (reload === undefined || (hadTerminal && !hasTerminal())) end('SIGHUP');
+    else reload();
+  });
   process.on('SIGINT', () => {
     if (foreground) end('SIGINT');
   });

@@ -222,3 +222,18 @@ test('an answer that lasts is forgotten when the agent is locked or the rules ch
   expect((await session.handle(login(ed, sessionId, db)))[0]).toBe(14);
   expect(person.questions()).toHaveLength(3);
 });
+
+test('what an answer is about is known also after the message was wiped', async () => {
+  const { agent, afar, person } = await agentWith();
+  agent.setPolicy({ lasts: 'path' });
+  const { session, sessionId } = await afar();
+  person.will('wait');
+  const message = login(ed, sessionId, db);
+  const waiting = session.handle(message);
+  message.fill(0);
+  person.settle('yes');
+  expect((await waiting)[0]).toBe(14);
+  // The answer holds for the same login, which it would not if it had been read from wiped bytes.
+  expect((await session.handle(login(ed, sessionId, db)))[0]).toBe(14);
+  expect(person.questions()).toHaveLength(1);
+});
