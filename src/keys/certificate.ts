@@ -1,25 +1,16 @@
 /**
  * OpenSSH certificates (draft-miller-ssh-cert, formerly PROTOCOL.certkeys), version 01: what follows the public fields,
- * and the authority's signature. Options are kept as they are; only whether there are any is judged here. What the
- * draft says of their order and uniqueness is not demanded, since OpenSSH doesn't.
+ * and the authority's signature. Options are kept as they are; only whether there are any is judged here.
  */
-import { copy, text } from '../wire/bytes.ts';
+import { copy } from '../wire/bytes.ts';
+import { type CertificateBody, type CertificateOption, readCertificateBody } from '../wire/certificatebody.ts';
+import { WireError } from '../wire/error.ts';
 import type { Reader } from '../wire/reader.ts';
 import { algorithms, signatureAlgorithms } from './algorithms.ts';
 import { KeyError } from './error.ts';
 import { matchGlob } from './glob.ts';
 import type { PublicKey } from './publickey.ts';
 import { signatureName, verifySignature } from './signature.ts';
-
-/** OpenSSH's SSHKEY_CERT_MAX_PRINCIPALS. */
-export const MAX_PRINCIPALS = 256;
-/** Critical options, and extensions, of one certificate. OpenSSH bounds them by the blob alone. */
-export const MAX_OPTIONS = 1024;
-/** A certificate's end that stands for "never". */
-export const FOREVER = 0xffff_ffff_ffff_ffffn;
-
-const USER = 1;
-const HOST = 2;
 
 export interface Certificate {
   readonly kind: 'user' | 'host';
@@ -29,7 +20,7 @@ export interface Certificate {
   readonly principals: readonly string[];
   /** Seconds since 1970. */
   readonly validAfter: bigint;
-  /** Seconds since 1970; the certificate is no longer valid at this second. FOREVER: no end. */
+  /** Seconds since 1970; the certificate is no longer valid at this second. 2^64-1: no end. */
   readonly validBefore: bigint;
   readonly criticalOptions: ReadonlyMap<string, Uint8Array>;
   readonly extensions: ReadonlyMap<string, Uint8Array>;
@@ -39,25 +30,18 @@ export interface Certificate {
   readonly signatureAlgorithm: string;
 }
 
-function readPrincipals(reader: Reader): string[] {
-  const principals: string[] = [];
-  while (reader.remaining > 0) {
-    if (principals.length === MAX_PRINCIPALS)
-      throw new KeyError('out-of-bounds', `certificate with more than ${MAX_PRINCIPALS} principals`);
-    principals.push(reader.text('principal'));
+function readBody(reader: Reader): CertificateBody {
+  try {
+    return readCertificateBody(reader);
+  } catch (error) {
+    if (error instanceof WireError && error.code === 'too-long')
+      throw new KeyError('out-of-bounds', `certificate: ${error.message}`, { cause: error });
+    throw error;
   }
-  return principals;
 }
 
-function readOptions(reader: Reader, field: string): Map<string, Uint8Array> {
-  const options = new Map<string, Uint8Array>();
-  while (reader.remaining > 0) {
-    if (options.size === MAX_OPTIONS)
-      throw new KeyError('out-of-bounds', `certificate with more than ${MAX_OPTIONS} options of a kind`);
-    const name = text(reader.string(`${field} name`));
-    options.set(name, copy(reader.string(`${field} data`)));
-  }
-  return options;
+function kept(options: readonly CertificateOption[]): Map<string, Uint8Array> {
+  return new Map(options.map(({ name, data }) => [name, copy(data)]));
 }
 
 /**
@@ -67,30 +51,17 @@ function readOptions(reader: Reader, field: string): Map<string, Uint8Array> {
  * @throws KeyError, WireError
  */
 export function readCertificate(reader: Reader, parseAuthority: (blob: Uint8Array) => PublicKey): Certificate {
-  const serial = reader.u64('serial');
-  const type = reader.u32('certificate type');
-  if (type !== USER && type !== HOST) throw new KeyError('malformed', 'certificate is for neither user nor host');
-  const keyId = reader.text('key id');
-  const principals = readPrincipals(reader.child('principals'));
-  const validAfter = reader.u64('valid after');
-  const validBefore = reader.u64('valid before');
-  const criticalOptions = readOptions(reader.child('critical options'), 'critical option');
-  const extensions = readOptions(reader.child('extensions'), 'extension');
-  reader.string('reserved');
-  const authority = parseAuthority(reader.string('signature key'));
+  const { certificateKind, authority: authorityBlob, ...body } = readBody(reader);
+  const authority = parseAuthority(authorityBlob);
   const signed = reader.consumed();
   const signature = reader.string('signature');
   if (!verifySignature(authority, signed, signature))
     throw new KeyError('bad-signature', 'the certificate is not signed by the authority that it names');
   return {
-    kind: type === USER ? 'user' : 'host',
-    serial,
-    keyId,
-    principals,
-    validAfter,
-    validBefore,
-    criticalOptions,
-    extensions,
+    ...body,
+    kind: certificateKind,
+    criticalOptions: kept(body.criticalOptions),
+    extensions: kept(body.extensions),
     authority,
     signatureAlgorithm: signatureName(signature) ?? '',
   };

@@ -1,23 +1,23 @@
 /**
  * What a signature is asked for: a login (RFC 4252 section 7, and host-bound as in OpenSSH's PROTOCOL section 3.1), an
  * SSHSIG (OpenSSH's PROTOCOL.sshsig section 3), a certificate to be signed (draft-miller-ssh-cert), sudo through
- * pam_ssh_agent_auth (its data has no specification: version 101 as 0.10.3 makes it), or unidentified bytes.
+ * pam_ssh_agent_auth (its data has no specification: version 101 as 0.10.3 makes it), a web login (webclientdata.ts), or
+ * unidentified bytes.
  *
- * The five can't be taken for each other: the byte after the first string, or the first four bytes, differ. Everything is
- * what the asker claims; only a session binding shows whether a login's session is real.
+ * They can't be taken for each other: the byte after the first string, or the first four bytes, differ, and no message is
+ * so long that JSON's first bytes could be the length of a string. Everything is what the asker claims; only a session
+ * binding shows whether a login's session is real.
  */
 import { utf8 } from './bytes.ts';
+import { type CertificateBody, type CertificateOption, readCertificateBody } from './certificatebody.ts';
 import { WireError } from './error.ts';
-import { keyShape, readFields } from './keyshapes.ts';
+import { keyShape, keyTypeBehind, readFields } from './keyshapes.ts';
 import { Reader } from './reader.ts';
+import { readClientData, type WebLogin } from './webclientdata.ts';
 
 export const PUBLICKEY = 'publickey';
 export const PUBLICKEY_HOSTBOUND = 'publickey-hostbound-v00@openssh.com';
 
-/** OpenSSH's SSHKEY_CERT_MAX_PRINCIPALS. */
-export const MAX_PRINCIPALS = 256;
-/** Options of one kind in a certificate: OpenSSH knows a dozen. */
-export const MAX_CERTIFICATE_OPTIONS = 256;
 /** Words of a command that sudo asks for; the module itself keeps fewer. */
 export const MAX_COMMAND_WORDS = 4096;
 
@@ -29,16 +29,6 @@ const SSHSIG_MAGIC = utf8('SSHSIG');
 const HASH_BYTES: ReadonlyMap<string, number> = new Map([
   ['sha256', 32],
   ['sha512', 64],
-]);
-
-/** Signature algorithms whose name is not a key type, and the type of the keys that make them. */
-const typeOfAlgorithm: ReadonlyMap<string, string> = new Map([
-  ['rsa-sha2-256', 'ssh-rsa'],
-  ['rsa-sha2-512', 'ssh-rsa'],
-  ['rsa-sha2-256-cert-v01@openssh.com', 'ssh-rsa-cert-v01@openssh.com'],
-  ['rsa-sha2-512-cert-v01@openssh.com', 'ssh-rsa-cert-v01@openssh.com'],
-  ['webauthn-sk-ecdsa-sha2-nistp256@openssh.com', 'sk-ecdsa-sha2-nistp256@openssh.com'],
-  ['webauthn-sk-ecdsa-sha2-nistp256-cert-v01@openssh.com', 'sk-ecdsa-sha2-nistp256-cert-v01@openssh.com'],
 ]);
 
 export interface Login {
@@ -62,28 +52,18 @@ export interface FileSignature {
   readonly hash: Uint8Array;
 }
 
-export interface UnsignedCertificate {
+export interface UnsignedCertificate extends Omit<CertificateBody, 'criticalOptions' | 'extensions'> {
   readonly kind: 'certificate';
   /** The certificate type. */
   readonly type: string;
-  readonly certificateKind: 'user' | 'host';
-  readonly serial: bigint;
-  readonly keyId: string;
-  readonly principals: readonly string[];
-  /** Seconds since 1970. */
-  readonly validAfter: bigint;
-  /** Seconds since 1970; 2^64-1 is for ever. */
-  readonly validBefore: bigint;
   /** Names alone, in their order. */
   readonly criticalOptions: readonly string[];
   readonly extensions: readonly string[];
-  /** The key that is to sign it, as it claims. */
-  readonly authority: Uint8Array;
 }
 
 export interface Sudo {
   readonly kind: 'sudo';
-  /** Who to become. */
+  /** Whose password is spared: su's new user, but for sudo the one who asks. */
   readonly user: string;
   /** Who asks, and whose agent this is. */
   readonly ruser: string;
@@ -99,12 +79,20 @@ export interface Sudo {
   readonly keyBlob: Uint8Array;
 }
 
-export type SignedData = Login | FileSignature | UnsignedCertificate | Sudo | { readonly kind: 'unidentified' };
+export type SignedData =
+  | Login
+  | FileSignature
+  | UnsignedCertificate
+  | Sudo
+  | WebLogin
+  | { readonly kind: 'unidentified' };
 
 const unidentified: SignedData = Object.freeze({ kind: 'unidentified' });
 
 /** Says what `data` is. Never throws; byte arrays in the result are views of `data`. */
 export function classify(data: Uint8Array): SignedData {
+  const web = readClientData(data);
+  if (web !== undefined) return web;
   try {
     if (startsWith(data, SSHSIG_MAGIC)) return decodeFileSignature(data);
     const reader = new Reader(data);
@@ -132,7 +120,7 @@ function decodeKey(reader: Reader): { readonly algorithm: string; readonly keyBl
   demand(reader.u8('has signature') === 1, 'has signature');
   const algorithm = reader.text('algorithm');
   const keyBlob = reader.string('key blob');
-  const type = typeOfAlgorithm.get(algorithm) ?? algorithm;
+  const type = keyTypeBehind(algorithm);
   demand(keyShape(type) !== undefined, 'algorithm');
   demand(new Reader(keyBlob).text('key type') === type, 'key type');
   return { algorithm, keyBlob };
@@ -176,48 +164,16 @@ function decodeCertificate(data: Uint8Array): UnsignedCertificate {
   if (known === undefined || !known.certificate) throw new WireError('unknown-type', 'certificate type');
   reader.string('nonce');
   readFields(reader, known.shape.publicFields);
-  const serial = reader.u64('serial');
-  const kind = reader.u32('certificate kind');
-  demand(kind === 1 || kind === 2, 'certificate kind');
-  const keyId = reader.text('key id');
-  const principals = decodeList(reader.child('principals'), MAX_PRINCIPALS, (inner) => inner.text('principal'));
-  const validAfter = reader.u64('valid after');
-  const validBefore = reader.u64('valid before');
-  const criticalOptions = decodeOptionNames(reader.child('critical options'));
-  const extensions = decodeOptionNames(reader.child('extensions'));
-  reader.string('reserved');
-  const authority = reader.string('signature key');
+  const { criticalOptions, extensions, ...body } = readCertificateBody(reader);
   reader.end('certificate');
+  const namesOf = (options: readonly CertificateOption[]): string[] => options.map(({ name }) => name);
   return {
+    ...body,
     kind: 'certificate',
     type,
-    certificateKind: kind === 1 ? 'user' : 'host',
-    serial,
-    keyId,
-    principals,
-    validAfter,
-    validBefore,
-    criticalOptions,
-    extensions,
-    authority,
+    criticalOptions: namesOf(criticalOptions),
+    extensions: namesOf(extensions),
   };
-}
-
-function decodeOptionNames(reader: Reader): string[] {
-  return decodeList(reader, MAX_CERTIFICATE_OPTIONS, (inner) => {
-    const name = inner.text('option');
-    inner.string('option data');
-    return name;
-  });
-}
-
-function decodeList(reader: Reader, max: number, decodeOne: (reader: Reader) => string): string[] {
-  const list: string[] = [];
-  while (reader.remaining > 0) {
-    if (list.length === max) throw new WireError('too-long', 'list', `at most ${max}`);
-    list.push(decodeOne(reader));
-  }
-  return list;
 }
 
 /** The module puts its own record where a login has the session identifier. */
@@ -245,7 +201,9 @@ function decodeSudo(record: Uint8Array, reader: Reader): Sudo {
 function decodeCommand(reader: Reader): string[] {
   if (reader.remaining === 0) return [];
   const count = reader.u32('number of words');
-  const argv = decodeList(reader, MAX_COMMAND_WORDS, (inner) => inner.text('word'));
-  demand(argv.length === count, 'number of words');
+  demand(count <= MAX_COMMAND_WORDS, 'number of words');
+  const argv: string[] = [];
+  while (argv.length < count) argv.push(reader.text('word'));
+  reader.end('command');
   return argv;
 }
