@@ -10,12 +10,12 @@ import { fingerprint } from '../keys/publickey.ts';
 import { type Bindings, bindRequest, isForwarded, noBindings } from '../policy/bindings.ts';
 import type { Circumstances, Host, Peer } from '../policy/facts.ts';
 import type { Guard } from '../policy/guard.ts';
+import type { Asked } from '../policy/relay.ts';
 import { hostCandidates } from '../policy/hostcandidates.ts';
 import { WireError } from '../wire/error.ts';
 import { QUERY, SESSION_BIND } from '../wire/extensions.ts';
 import { decodeRequest, REQUEST_NUMBERS, type Request } from '../wire/requests.ts';
 import { RESPONSE_NUMBERS } from '../wire/responses.ts';
-import type { SignedData } from '../wire/signeddata.ts';
 import { visible } from '../wire/visible.ts';
 import type { Agent } from './agent.ts';
 import { type Answer, extensionFailure, failure, noIdentities, served, success } from './answers.ts';
@@ -146,14 +146,14 @@ export class Session {
 
   /**
    * What is known of this connection now.
-   * @param signed what a signature is asked for: that, too, may tell a relay
+   * @param asked what is asked for: that, too, may tell a relay
    */
-  circumstances(signed?: SignedData): Circumstances {
+  circumstances(asked?: Asked): Circumstances {
     const known = this.#circumstances;
     const { agent, peer, guard, bindings } = this;
     const isNew = known?.bindings !== bindings;
-    if (this.#relay === undefined && this.#looksAtPeers && (isNew || signed !== undefined))
-      this.#relay = agent.relays.notice(peer, bindings, signed);
+    if (this.#relay === undefined && (isNew || asked !== undefined))
+      this.#relay = agent.relays.notice(peer, bindings, asked);
     const relay = this.#relay;
     if (known !== undefined && !isNew && known.relay === relay) return known;
     const hosts = bindings.list.map((binding, i): Host => {
@@ -170,10 +170,10 @@ export class Session {
     return this.#circumstances;
   }
 
-  /** Whether it has to be known who asks: OpenSSH's defaults without rules and records do not depend on it. */
-  get #looksAtPeers(): boolean {
-    const { policy, ports } = this.agent;
-    return ports.records !== undefined || policy.table !== 'openssh' || policy.rules.length > 0;
+  /** Whether decisions depend on who asks: OpenSSH's defaults without rules do not. */
+  get #isStrict(): boolean {
+    const { policy } = this.agent;
+    return policy.table !== 'openssh' || policy.rules.length > 0;
   }
 
   /** Whether nothing but listing and signing is served here. */
@@ -216,6 +216,8 @@ export class Session {
 
   #dispatch(request: Request): Answer {
     const { agent } = this;
+    // For signing this waits until it is known what is to be signed.
+    if (request.kind !== 'sign' && this.#isStrict) this.circumstances(request);
     if (agent.lock.locked) {
       const gate = whileLocked[request.kind];
       if (gate === 'empty') return noIdentities;
@@ -296,7 +298,7 @@ export class Session {
     const { bindings, accepted, reason } = bindRequest(this.bindings, body);
     this.bindings = bindings;
     // Which session a process speaks for has to be known before another connection of it says something else.
-    this.#relay ??= this.agent.relays.notice(this.peer, bindings);
+    if (this.#isStrict) this.#relay ??= this.agent.relays.notice(this.peer, bindings);
     if (accepted) return success;
     this.agent.ports.log('error', `session binding refused: ${reason}`);
     this.note({

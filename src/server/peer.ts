@@ -1,45 +1,145 @@
 /** Who connected: credentials from the kernel, the process and its ancestors from /proc when somebody asks (Linux). */
-import { readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readlinkSync, readSync } from 'node:fs';
 import type { Peer, PeerProcess } from '../agent/ports.ts';
 import { isLinux, type PeerCredentials, peerCredentials, peerLives } from '../native/libc.ts';
 
 /** Ancestors that are looked at: a deep shell has a dozen. */
 export const MAX_ANCESTORS = 32;
-/** Of a command line, in bytes. */
-const MAX_ARGUMENT_BYTES = 4096;
+/** Of a command line, in bytes; other files that are read here are shorter. */
+const MAX_READ_BYTES = 4096;
+const room = Buffer.alloc(MAX_READ_BYTES);
 
 interface Stat {
+  /** One letter, of proc(5). */
+  readonly state: string;
   readonly parent: number;
+  readonly group: number;
+  readonly session: number;
+  readonly hasTerminal: boolean;
   readonly startTime: string;
 }
 
-/** Fields 4 and 22 of /proc/PID/stat; the program's name before them may hold blanks and brackets. */
+/** Ended, and perhaps not yet taken note of by its parent. */
+const ENDED_STATES = 'ZXx';
+
+/** The start of a file in /proc/PID, good until the next is read. One read and no more: it is not a file on a disk. */
+function read(pid: number, name: string): Buffer {
+  const fd = openSync(`/proc/${pid}/${name}`, 'r');
+  try {
+    return room.subarray(0, readSync(fd, room));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Fields 3 to 7 and 22 of /proc/PID/stat; the program's name before them may hold blanks and brackets. */
 function readStat(pid: number): Stat | undefined {
   try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const text = read(pid, 'stat').toString('latin1');
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-    const [parent, startTime] = [fields[1], fields[19]];
-    return parent === undefined || startTime === undefined ? undefined : { parent: Number(parent), startTime };
+    const [state, parent, group, session, terminal] = fields;
+    const startTime = fields[19];
+    if (state === undefined || startTime === undefined) return undefined;
+    return {
+      state,
+      parent: Number(parent),
+      group: Number(group),
+      session: Number(session),
+      hasTerminal: terminal !== '0',
+      startTime,
+    };
   } catch {
     return undefined;
   }
 }
 
-function readProgram(pid: number): string | undefined {
+/** The target of a link in /proc/PID: undefined where the process is gone or hides it. */
+function readLink(pid: number | 'self', name: string): string | undefined {
   try {
-    return readlinkSync(`/proc/${pid}/exe`);
+    return readlinkSync(`/proc/${pid}/${name}`);
   } catch {
     return undefined;
   }
+}
+
+let ownNamespace: string | undefined;
+
+/** Numbers of the process, one for each pid namespace from ours down to its own: a line that all may read. */
+function isNested(pid: number): boolean | undefined {
+  try {
+    const numbers = /^NSpid:\s*(.*)$/m.exec(read(pid, 'status').toString('latin1'))?.[1];
+    return numbers === undefined ? undefined : numbers.trim().split(/\s+/).length > 1;
+  } catch {
+    return undefined;
+  }
+}
+
+function readIsInOurNamespace(pid: number): boolean | undefined {
+  const theirs = readLink(pid, 'ns/pid');
+  if (theirs === undefined) {
+    const nested = isNested(pid);
+    return nested === undefined ? undefined : !nested;
+  }
+  ownNamespace ??= readLink('self', 'ns/pid');
+  return ownNamespace === undefined ? undefined : theirs === ownNamespace;
 }
 
 function readArguments(pid: number): readonly string[] {
   try {
-    const bytes = readFileSync(`/proc/${pid}/cmdline`).subarray(0, MAX_ARGUMENT_BYTES);
-    const words = bytes.toString('utf8').split('\0');
+    const words = read(pid, 'cmdline').toString('utf8').split('\0');
     return words.at(-1) === '' ? words.slice(0, -1) : words;
   } catch {
     return [];
+  }
+}
+
+function describe(pid: number, { group, session, hasTerminal, startTime }: Stat): PeerProcess {
+  return Object.freeze({
+    pid,
+    startTime,
+    program: readLink(pid, 'exe'),
+    group,
+    session,
+    hasTerminal,
+    folder: readLink(pid, 'cwd'),
+    isInOurNamespace: readIsInOurNamespace(pid),
+    claimedArguments: readArguments(pid),
+  });
+}
+
+/**
+ * The process that has the number `pid` now; undefined where there is none. Away from Linux its start is not known, nor
+ * what it is.
+ */
+export function processOf(pid: number): PeerProcess | undefined {
+  if (!Number.isInteger(pid) || pid <= 0) return undefined;
+  if (isLinux) {
+    const stat = readStat(pid);
+    return stat === undefined || ENDED_STATES.includes(stat.state) ? undefined : describe(pid, stat);
+  }
+  const unknown = { startTime: undefined, program: undefined, group: undefined, session: undefined };
+  const found: PeerProcess = {
+    ...unknown,
+    pid,
+    hasTerminal: false,
+    folder: undefined,
+    isInOurNamespace: undefined,
+    claimedArguments: [],
+  };
+  return lives(found) ? Object.freeze(found) : undefined;
+}
+
+/** Whether that very process still runs, and not another that was given its number. */
+export function lives({ pid, startTime }: Pick<PeerProcess, 'pid' | 'startTime'>): boolean {
+  if (isLinux) {
+    const stat = readStat(pid);
+    return stat !== undefined && !ENDED_STATES.includes(stat.state) && stat.startTime === (startTime ?? stat.startTime);
+  }
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // Somebody else's process is one that lives.
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
@@ -49,12 +149,7 @@ function readProcesses(pid: number, startTime: string | undefined): readonly Pee
     const stat = readStat(at);
     // Another start time is another process that was given the number of one that is gone.
     if (stat === undefined || (at === pid && startTime !== undefined && stat.startTime !== startTime)) break;
-    found.push({
-      pid: at,
-      startTime: stat.startTime,
-      program: readProgram(at),
-      claimedArguments: readArguments(at),
-    });
+    found.push(describe(at, stat));
     at = stat.parent;
   }
   return found;
@@ -88,8 +183,8 @@ class SocketPeer implements Peer {
   }
 
   #read(pid: number): readonly PeerProcess[] {
-    const lives = this.#startTime !== undefined || (this.#isOpen() && peerLives(this.#fd) === true);
-    return lives ? readProcesses(pid, this.#startTime) : [];
+    const isThere = this.#startTime !== undefined || (this.#isOpen() && peerLives(this.#fd) === true);
+    return isThere ? readProcesses(pid, this.#startTime) : [];
   }
 }
 

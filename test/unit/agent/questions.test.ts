@@ -31,7 +31,7 @@ const entry: Entry = {
   provider: undefined,
   destinations: undefined,
 };
-const never = new AbortController().signal;
+const never = (): AbortSignal => new AbortController().signal;
 
 function processOf(pid: number, startTime = '1'): PeerProcess {
   return {
@@ -116,7 +116,7 @@ describe('a question', () => {
 
   test('ends with the first answer, by whichever way', async () => {
     const { questions } = room();
-    const outcome = questions.ask(asked, facts, undefined, never);
+    const outcome = questions.ask(asked, facts, undefined, never());
     const id = only(questions);
     expect(questions.answer(id, yes())).toBe(true);
     expect(questions.answer(id, no)).toBe(false);
@@ -125,12 +125,12 @@ describe('a question', () => {
   });
 
   test('ends the other ways of asking with it', async () => {
-    let signal = never;
+    let signal = never();
     const { questions } = room((_question, given) => {
       signal = given;
       return new Promise(() => {});
     });
-    const outcome = questions.ask(asked, facts, undefined, never);
+    const outcome = questions.ask(asked, facts, undefined, never());
     questions.answer(only(questions), no);
     await outcome;
     expect(signal.aborted).toBe(true);
@@ -144,7 +144,7 @@ describe('a question', () => {
           say = resolve;
         }),
     );
-    const outcome = questions.ask(asked, facts, undefined, never);
+    const outcome = questions.ask(asked, facts, undefined, never());
     clock.advance(QUESTION_MS);
     say(yes());
     expect(await kindOf(outcome)).toBe('no answer came in time');
@@ -168,9 +168,9 @@ describe('a question', () => {
 
   test('that reaches nobody is refused at once, but waits while somebody watches', async () => {
     const { questions } = room(async () => undefined);
-    expect(await kindOf(questions.ask(asked, facts, undefined, never))).toMatch(/^nobody to ask/);
+    expect(await kindOf(questions.ask(asked, facts, undefined, never()))).toMatch(/^nobody to ask/);
     const stop = questions.watch(() => {});
-    const outcome = questions.ask(asked, facts, undefined, never);
+    const outcome = questions.ask(asked, facts, undefined, never());
     await new Promise((done) => setImmediate(done));
     expect(questions.size).toBe(1);
     stop();
@@ -186,7 +186,7 @@ describe('a question', () => {
       },
     ]) {
       const { questions, log } = room(fail);
-      expect(await kindOf(questions.ask(asked, facts, undefined, never))).toMatch(/^nobody to ask/);
+      expect(await kindOf(questions.ask(asked, facts, undefined, never()))).toMatch(/^nobody to ask/);
       expect(log).toHaveLength(1);
       expect(log.join()).not.toContain('the secret');
     }
@@ -198,20 +198,20 @@ describe('identical questions', () => {
 
   test('that wait are one, unless each is to be asked for', async () => {
     const { questions } = room();
-    const both = [1, 2].map(() => questions.ask(asked, facts, undefined, never));
+    const both = [1, 2].map(() => questions.ask(asked, facts, undefined, never()));
     questions.answer(only(questions), yes());
     expect(await Promise.all(both.map(kindOf))).toEqual(['yes', 'yes']);
-    void questions.ask({ ...asked, mayMerge: false }, facts, undefined, never);
-    void questions.ask({ ...asked, mayMerge: false }, facts, undefined, never);
+    void questions.ask({ ...asked, mayMerge: false }, facts, undefined, never());
+    void questions.ask({ ...asked, mayMerge: false }, facts, undefined, never());
     expect(questions.size).toBe(2);
   });
 
   test('are not one where the key, the command or the sentence is another', () => {
     const { questions } = room();
-    void questions.ask(asked, facts, undefined, never);
-    void questions.ask(asked, { ...facts, entry: { ...entry } }, processOf(9), never);
-    void questions.ask(asked, facts, processOf(8), never);
-    void questions.ask(sentence('another'), facts, undefined, never);
+    void questions.ask(asked, facts, undefined, never());
+    void questions.ask(asked, { ...facts, entry: { ...entry } }, processOf(9), never());
+    void questions.ask(asked, facts, processOf(8), never());
+    void questions.ask(sentence('another'), facts, undefined, never());
     expect(questions.size).toBe(4);
   });
 });
@@ -223,31 +223,31 @@ describe('room', () => {
       const peer = { uid: 0, pid, processes: () => [processOf(pid)] };
       return loginTo(freshEd25519(), 'root', { forwarded: true, peer });
     };
-    for (let i = 0; i < MAX_QUESTIONS_OF_ONE; i++) void questions.ask(sentence(`a${i}`), afar(1), undefined, never);
-    expect(await kindOf(questions.ask(sentence('more'), afar(1), undefined, never))).toMatch(/of this process wait/);
+    for (let i = 0; i < MAX_QUESTIONS_OF_ONE; i++) void questions.ask(sentence(`a${i}`), afar(1), undefined, never());
+    expect(await kindOf(questions.ask(sentence('more'), afar(1), undefined, never()))).toMatch(/of this process wait/);
     for (let i = MAX_QUESTIONS_OF_ONE; i < MAX_FORWARDED_QUESTIONS; i++)
-      void questions.ask(sentence(`b${i}`), afar(2 + i), undefined, never);
-    expect(await kindOf(questions.ask(sentence('more'), afar(99), undefined, never))).toMatch(/other machines wait/);
+      void questions.ask(sentence(`b${i}`), afar(2 + i), undefined, never());
+    expect(await kindOf(questions.ask(sentence('more'), afar(99), undefined, never()))).toMatch(/other machines wait/);
     const here = loginTo(freshEd25519());
     for (let i = MAX_FORWARDED_QUESTIONS; i < MAX_WAITING_QUESTIONS; i++)
-      void questions.ask(sentence(`c${i}`), here, undefined, never);
+      void questions.ask(sentence(`c${i}`), here, undefined, never());
     expect(questions.size).toBe(MAX_WAITING_QUESTIONS);
-    expect(await kindOf(questions.ask(sentence('more'), here, undefined, never))).toMatch(/wait for an answer/);
+    expect(await kindOf(questions.ask(sentence('more'), here, undefined, never()))).toMatch(/wait for an answer/);
   });
 
   test('is not given to who was refused again and again, for a time', async () => {
     const { questions, clock } = room();
     const facts = loginTo(freshEd25519(), 'root', { forwarded: true });
     for (let i = 0; i < MAX_REFUSALS; i++) {
-      const outcome = questions.ask(asked, facts, undefined, never);
+      const outcome = questions.ask(asked, facts, undefined, never());
       questions.answer(only(questions), no);
       await outcome;
     }
-    expect(await kindOf(questions.ask(asked, facts, undefined, never))).toMatch(/^not asked/);
-    void questions.ask(asked, { ...facts, forwarded: false }, undefined, never);
+    expect(await kindOf(questions.ask(asked, facts, undefined, never()))).toMatch(/^not asked/);
+    void questions.ask(asked, { ...facts, forwarded: false }, undefined, never());
     expect(questions.size).toBe(1);
     clock.advance(SILENCE_MS);
-    void questions.ask(sentence('later'), facts, undefined, never);
+    void questions.ask(sentence('later'), facts, undefined, never());
     expect(questions.size).toBe(1);
   });
 });
@@ -259,8 +259,8 @@ describe('an answer that lasts', () => {
     const { questions, living } = room();
     const command = processOf(4711);
     living.add(4711);
-    const waiting = questions.ask(asked, loginTo(host), command, never);
-    const other = questions.ask(sentence('another host'), loginTo(freshEd25519()), command, never);
+    const waiting = questions.ask(asked, loginTo(host), command, never());
+    const other = questions.ask(sentence('another host'), loginTo(freshEd25519()), command, never());
     const [first] = questions.waiting();
     questions.answer((first as { question: Question }).question.id, yes('command'));
     // The one that waits for another host of the same command is answered too.
@@ -280,7 +280,7 @@ describe('an answer that lasts', () => {
 
   test('for a destination covers that host and user for its time', async () => {
     const { questions, clock } = room();
-    const waiting = questions.ask(asked, loginTo(host), undefined, never);
+    const waiting = questions.ask(asked, loginTo(host), undefined, never());
     questions.answer(only(questions), yes('destination'));
     await waiting;
     expect(questions.consentFor(loginTo(host), undefined)?.scope).toBe('destination');
@@ -293,11 +293,11 @@ describe('an answer that lasts', () => {
   test('is not taken where it was not on offer, and goes when answers are forgotten', async () => {
     const { questions } = room();
     const facts = loginTo(host);
-    const waiting = questions.ask({ ...asked, offers: [] }, facts, undefined, never);
+    const waiting = questions.ask({ ...asked, offers: [] }, facts, undefined, never());
     questions.answer(only(questions), yes('destination'));
     await waiting;
     expect(questions.consents).toBe(0);
-    const second = questions.ask(asked, facts, undefined, never);
+    const second = questions.ask(asked, facts, undefined, never());
     questions.answer(only(questions), yes('destination'));
     await second;
     expect(questions.consents).toBe(1);

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { MAX_ANCESTORS, peerOf } from '../../../src/server/peer.ts';
+import { lives, MAX_ANCESTORS, peerOf, processOf } from '../../../src/server/peer.ts';
+import { until } from '../../../src/testing/harness.ts';
 
 let folder: string;
 let server: Server;
@@ -24,12 +25,15 @@ afterEach(() => {
 const CLIENT = `import os, socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); sys.stdin.read()`;
 
-/** A program that connects, started through so many shells, one within the other. */
-async function client(shells: number): Promise<{ child: ChildProcess; socket: Socket; fd: number }> {
-  let words = ['/usr/bin/python3', '-c', CLIENT, join(folder, 's')];
+/** A program that connects, started through so many shells, one within the other, after the words of `before`. */
+async function client(
+  shells: number,
+  before: readonly string[] = [],
+): Promise<{ child: ChildProcess; socket: Socket; fd: number }> {
+  let words = [...before, '/usr/bin/python3', '-c', CLIENT, join(folder, 's')];
   for (let i = 0; i < shells; i++) words = ['/bin/sh', '-c', '"$@"; :', 'sh', ...words];
   const [file = '', ...rest] = words;
-  const child = spawn(file, rest, { stdio: ['pipe', 'inherit', 'inherit'] });
+  const child = spawn(file, rest, { stdio: ['pipe', 'inherit', 'inherit'], cwd: folder, detached: true });
   const [socket] = (await once(server, 'connection')) as [Socket];
   const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
   return { child, socket, fd };
@@ -53,6 +57,67 @@ it('knows who connected, with the words that the process claims', async () => {
   expect(parent?.pid).toBe(process.pid);
   expect(parent?.program).toBe(process.execPath);
   await end(one);
+});
+
+it('tells the job, the session, the folder and the namespace of a process', async () => {
+  const one = await client(0);
+  const { pid } = one.child;
+  const [itself, parent] = peerOf(one.fd).processes();
+  expect(itself).toMatchObject({ group: pid, session: pid, hasTerminal: false, isInOurNamespace: true });
+  expect(itself?.folder).toBe(realpathSync(folder));
+  expect(parent?.folder).toBe(process.cwd());
+  await end(one);
+});
+
+it('tells that a process has a terminal', async () => {
+  const words = `${['/usr/bin/python3', '-c', `'${CLIENT}'`, join(folder, 's')].join(' ')}`;
+  const child = spawn('/usr/bin/script', ['-qec', words, '/dev/null'], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const [socket] = (await once(server, 'connection')) as [Socket];
+  const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+  const [itself] = peerOf(fd).processes();
+  expect(itself).toMatchObject({ hasTerminal: true });
+  expect(itself?.session).not.toBe(process.pid);
+  child.stdin?.end();
+  await once(child, 'exit');
+  socket.destroy();
+});
+
+it('tells a process in another pid namespace, as that of a container, from those in ours', async () => {
+  const asOther = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
+  const one = await client(0, ['/usr/bin/unshare', ...asOther, '--pid', '--fork', '--kill-child']);
+  const [itself, parent] = peerOf(one.fd).processes();
+  expect(itself?.isInOurNamespace).toBe(false);
+  expect(parent).toMatchObject({ pid: one.child.pid, isInOurNamespace: true });
+  await end(one);
+});
+
+it('tells whether that very process lives', async () => {
+  const child = spawn('/bin/sh', ['-c', 'read line'], { stdio: ['pipe', 'ignore', 'ignore'] });
+  const found = processOf(child.pid ?? 0);
+  if (found === undefined) throw new Error('no process');
+  expect(found).toMatchObject({ pid: child.pid, folder: process.cwd() });
+  expect(lives(found)).toBe(true);
+  expect(lives({ ...found, startTime: '1' })).toBe(false);
+  child.stdin?.end();
+  await once(child, 'exit');
+  expect(lives(found)).toBe(false);
+  expect(processOf(found.pid)).toBeUndefined();
+});
+
+it('a process that has ended does not live on until its parent takes note', async () => {
+  const parent = spawn('/usr/bin/python3', [
+    '-c',
+    'import os, sys\npid = os.fork() or os._exit(0)\nprint(pid, flush=True)\nsys.stdin.read()',
+  ]);
+  const [text] = (await once(parent.stdout, 'data')) as [Buffer];
+  await until(() => processOf(Number(text)) === undefined, 'the child has ended');
+  expect(existsSync(`/proc/${Number(text)}`)).toBe(true);
+  parent.stdin.end();
+  await once(parent, 'exit');
+});
+
+it('there is no process of an odd number', () => {
+  expect([0, -1, 1.5, Number.NaN].map(processOf)).toEqual([undefined, undefined, undefined, undefined]);
 });
 
 it('looks at so many ancestors and no more', async () => {
