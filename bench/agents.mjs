@@ -137,9 +137,13 @@ export function newFolder(work) {
   return folder;
 }
 
-/** How to start it: words, socket, environment. */
-export function prepare(agent, work) {
+/**
+ * How to start it: words, socket, environment.
+ * @param fill given the folder, which is its home, before it starts
+ */
+export function prepare(agent, work, fill = () => {}) {
   const folder = newFolder(work);
+  fill(folder);
   const askpass = join(folder, 'askpass');
   writeFileSync(askpass, ASKPASS, { mode: 0o755 });
   const { words, socket } = agent.command(folder);
@@ -148,8 +152,8 @@ export function prepare(agent, work) {
 }
 
 /** Starts it and waits until it listens. @returns { agent, socket, pids(), stop() } */
-export async function start(agent, work) {
-  const { folder, words, socket, env } = prepare(agent, work);
+export async function start(agent, work, fill) {
+  const { folder, words, socket, env } = prepare(agent, work, fill);
   const [file, ...args] = withDescriptors(words);
   const child = spawn(file, args, { cwd: folder, env, stdio: 'ignore', detached: true });
   let ended = false;

@@ -7,11 +7,13 @@ import { join } from 'node:path';
 import { ANSWER_SECONDS, ask, newFolder, pause, plainEnvironment, prepare, start } from './agents.mjs';
 import { addMany, addRequest, isSignature, makeKey, removeAllRequest, signRequest, TYPES } from './keys.mjs';
 import { median, memory, opensslSpeed, together } from './measure.mjs';
+import { fillRecords } from './records.mjs';
 
 export const CONNECTIONS = [1, 8, 64];
 export const LIST_SIZES = [1, 100, 1000];
 export const GROWTH_KEYS = [1, 10, 100, 1000, 10000];
 export const GROWTH_CONNECTIONS = [1, 10, 100, 1000, 4000];
+export const GROWTH_RECORDS = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000];
 const GROWTH_AGENTS = ['latchkey', 'openssh', 'go'];
 export const IDLE_CONNECTIONS = 2000;
 export const MEMORY_KEYS = 1000;
@@ -337,5 +339,29 @@ export async function growth(bench) {
     held = count;
   }
   await stopAll(started);
-  bench.say('growth');
+  bench.say('growth by keys and connections');
+  await growthByRecords(bench, key, file, cost);
+}
+
+/** The same by records that are there already: ours alone writes some, a line for each signature that it gives. */
+async function growthByRecords(bench, key, file, cost) {
+  const agent = bench.agents.find(({ id }) => id === 'latchkey');
+  if (agent === undefined) return;
+  for (const count of bench.quick ? GROWTH_RECORDS.slice(0, 5) : GROWTH_RECORDS) {
+    const began = Date.now();
+    let filled = began;
+    const one = await start(agent, bench.work, (home) => {
+      fillRecords(home, count);
+      filled = Date.now();
+    });
+    bench.results['growth/records/start'] ??= { latchkey: [] };
+    bench.results['growth/records/start'].latchkey.push({ x: count, microseconds: (Date.now() - filled) * 1000 });
+    await ask(one.socket, addRequest(key, 'key'));
+    const sign = ['sign', '-s', one.socket, '-k', file, '-c', 8];
+    await warm(bench, one, [...sign, '-t', bench.seconds]);
+    await cost(one, 'growth/records/sign', count, sign);
+    await cost(one, 'growth/records/list', count, ['list', '-s', one.socket]);
+    await one.stop();
+  }
+  bench.say('growth by records');
 }

@@ -27,6 +27,8 @@ const LINES = [
   { point: 'growth/keys/list', title: 'One list by number of keys, microseconds' },
   { point: 'growth/connections/sign', title: 'One Ed25519 signature by busy connections, microseconds' },
   { point: 'growth/idle/sign', title: 'One Ed25519 signature by open connections, microseconds' },
+  { point: 'growth/records/sign', title: 'One Ed25519 signature by records kept, microseconds' },
+  { point: 'growth/records/list', title: 'One list by records kept, microseconds' },
 ];
 const GRAPH = { height: 128, left: 46, right: 92 };
 
@@ -38,7 +40,11 @@ const STYLE = `text{font:12px system-ui,sans-serif;fill:#24292f}.t{font-weight:6
 
 const escaped = (text) => String(text).replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 const number = (value) =>
-  value >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
+  value >= 1e6
+    ? `${value / 1e6}M`
+    : value >= 100
+      ? Math.round(value).toLocaleString('en')
+      : String(Number(value.toPrecision(3)));
 const at = (value) => Number(value.toFixed(1));
 const text = (x, y, words, more = '') => `<text x="${at(x)}" y="${at(y)}" ${more}>${escaped(words)}</text>`;
 

@@ -185,4 +185,7 @@ export const GROWTHS = [
   ['growth/connections/sign', 'One Ed25519 signature by connections at work, microseconds'],
   ['growth/connections/list', 'One list by connections at work, microseconds'],
   ['growth/idle/sign', 'One Ed25519 signature on one connection by connections open, microseconds'],
+  ['growth/records/sign', 'One Ed25519 signature by records that are kept, microseconds (8 connections at work)'],
+  ['growth/records/list', 'One list by records that are kept, microseconds'],
+  ['growth/records/start', 'Start until it answers by records that are kept, microseconds'],
 ];

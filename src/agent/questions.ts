@@ -149,14 +149,8 @@ export class Questions {
   async ask(asked: Asked, facts: Facts, command: PeerProcess | undefined, hangUp: AbortSignal): Promise<Outcome> {
     const name = nameOf(facts);
     const apart = asked.mayMerge ? '' : String(this.#count);
-    const identity = JSON.stringify([
-      apart,
-      asked.sentence,
-      asked.key.fingerprint,
-      facts.guard?.id,
-      name,
-      command?.pid,
-    ]);
+    const what = identityOf(facts) ?? this.#count;
+    const identity = JSON.stringify([apart, asked.sentence, what, facts.guard?.id, name, command?.pid]);
     let waiting = this.#waiting.get(identity);
     if (waiting === undefined || waiting.facts.entry !== facts.entry) {
       const refusal = this.#noRoom(facts, name);

@@ -17,10 +17,7 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /** -x and -X. */
-export async function lock(
-  session: Pick<Session, 'agent' | 'out' | 'ask'>,
-  locking: boolean,
-): Promise<boolean> {
+export async function lock(session: Pick<Session, 'agent' | 'out' | 'ask'>, locking: boolean): Promise<boolean> {
   const { agent, out } = session;
   const password = await session.ask('Enter lock password: ');
   let again: Uint8Array | undefined;

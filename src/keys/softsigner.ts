@@ -3,17 +3,23 @@
  * copies. A key in use stays made for KEEP_MADE_MS, since making an RSA key and its first signature are dear. Quick
  * types sign on this thread; RSA and the larger curves on libuv's.
  */
-import { createHash } from 'node:crypto';
 import {
-  digestSign,
   freeKey,
   keyFromEd25519Seed,
   keyFromParameters,
   type Placed,
   type PrivateKeyPointer,
-  signDigest,
-  signDigestAsync,
 } from '../native/libcrypto.ts';
+import {
+  digestSignAgain,
+  digestSigning,
+  freeDigestSigning,
+  freeSigning,
+  hashAndSign,
+  hashAndSignAway,
+  type SigningContext,
+  signing,
+} from '../native/signing.ts';
 import { utf8 } from '../wire/bytes.ts';
 import { Writer } from '../wire/writer.ts';
 import { signatureAlgorithm } from './algorithms.ts';
@@ -106,26 +112,37 @@ export function makeKey(publicKey: PublicKey, slot: Slot, lengths: RsaLengths | 
 const ED25519_SIGNATURE_BYTES = 64;
 
 /** ECDSA-Sig-Value (RFC 3279 section 2.2.3) as libcrypto writes it, to the two numbers of RFC 5656 section 3.1.2. */
-function ecdsaNumbers(der: Uint8Array): Uint8Array {
+function ecdsaNumbers(writer: Writer, der: Uint8Array): void {
   let at = (der[1] as number) & 0x80 ? 3 : 2;
-  const writer = new Writer(160);
   for (let i = 0; i < 2; i++) {
     const length = der[at + 1] as number;
     writer.mpint(der.subarray(at + 2, at + 2 + length));
     at += 2 + length;
   }
-  return writer.finish();
 }
 
-function encodeSignature(name: string, raw: Uint8Array): Uint8Array {
-  return new Writer(raw.length + name.length + 8).text(name).string(raw).finish();
+/** More than the lengths and sign bytes of a signature take. */
+const OVERHEAD = 24;
+
+function encodeSignature(name: string, raw: Uint8Array, ecdsa: boolean): Uint8Array {
+  const writer = new Writer(raw.length + name.length + OVERHEAD).text(name);
+  return (ecdsa ? writer.nested((inner) => ecdsaNumbers(inner, raw)) : writer.string(raw)).view();
 }
+
+/** What precedes the raw signature of `length` bytes in a blob by that name, and room for it. */
+function signatureFrame(name: string, length: number): Uint8Array {
+  return new Writer(name.length + length + 8).text(name).string(new Uint8Array(length)).view();
+}
+
+const ED25519_FRAME = signatureFrame('ssh-ed25519', ED25519_SIGNATURE_BYTES);
 
 export class SoftSigner implements Signer {
   readonly publicKey: PublicKey;
   readonly #slot: Slot;
   readonly #rsa: RsaLengths | undefined;
   #made: PrivateKeyPointer | undefined;
+  /** Of a made key that signs on this thread. */
+  #context: SigningContext | undefined;
   /** Signatures under way on other threads: the made key must outlive them. */
   #busy = 0;
   #resting = false;
@@ -157,31 +174,34 @@ export class SoftSigner implements Signer {
     const { name, hash } = signatureAlgorithm(algorithm, flags);
     const key = this.#key();
     if (algorithm.family === 'ed25519') {
-      const raw = new Uint8Array(ED25519_SIGNATURE_BYTES);
-      digestSign(key, data, raw);
-      return encodeSignature(name, raw);
+      this.#context ??= digestSigning(key);
+      const blob = ED25519_FRAME.slice();
+      digestSignAgain(this.#context, data, blob, blob.length - ED25519_SIGNATURE_BYTES, ED25519_SIGNATURE_BYTES);
+      return blob;
     }
     if (algorithm.family === 'mldsa44-ed25519') {
+      this.#context ??= digestSigning(key);
       const message = compositeMessage(data);
       const mldsa = signMldsa44(part(this.#slot, 0, 32), message);
       const raw = new Uint8Array(mldsa.length + ED25519_SIGNATURE_BYTES);
       raw.set(mldsa);
-      digestSign(key, message, raw.subarray(mldsa.length));
-      return encodeSignature(name, raw);
+      digestSignAgain(this.#context, message, raw, mldsa.length, ED25519_SIGNATURE_BYTES);
+      return encodeSignature(name, raw, false);
     }
     if (hash === undefined) throw new KeyError('unsupported', `${algorithm.type} keys don't sign here`);
-    const hashed = createHash(hash).update(data).digest();
-    if (algorithm.family === 'ecdsa' && algorithm.curve?.name === QUICK_CURVE)
-      return encodeSignature(name, ecdsaNumbers(signDigest(key, hash, hashed, false)));
-    return this.#signAway(key, name, hash, hashed);
+    if (algorithm.family === 'ecdsa' && algorithm.curve?.name === QUICK_CURVE) {
+      this.#context ??= signing(key, hash, false);
+      return encodeSignature(name, hashAndSign(this.#context, hash, data), true);
+    }
+    return this.#signAway(key, name, hash, data);
   }
 
-  async #signAway(key: PrivateKeyPointer, name: string, hash: string, hashed: Uint8Array): Promise<Uint8Array> {
+  async #signAway(key: PrivateKeyPointer, name: string, hash: string, data: Uint8Array): Promise<Uint8Array> {
     const rsa = this.publicKey.algorithm.family === 'rsa';
     this.#busy++;
     try {
-      const raw = await signDigestAsync(key, hash, hashed, rsa);
-      return encodeSignature(name, rsa ? raw : ecdsaNumbers(raw));
+      const raw = await hashAndSignAway(key, hash, data, rsa);
+      return encodeSignature(name, raw, !rsa);
     } finally {
       this.#busy--;
       this.recent = true;
@@ -189,10 +209,19 @@ export class SoftSigner implements Signer {
     }
   }
 
+  #freeContext(): void {
+    if (this.#context === undefined) return;
+    const { family } = this.publicKey.algorithm;
+    if (family === 'ecdsa') freeSigning(this.#context);
+    else freeDigestSigning(this.#context);
+    this.#context = undefined;
+  }
+
   rest(): void {
     if (this.#made === undefined) return;
     this.#resting = this.#busy > 0;
     if (this.#resting) return;
+    this.#freeContext();
     freeKey(this.#made);
     this.#made = undefined;
     inUse.delete(this);

@@ -3,11 +3,11 @@
  * in one buffer in custody that all connections share, since reads come one after another; what can't be handled yet
  * (half a frame, or frames behind one that waits for a person) is kept aside, in custody where it may hold a secret.
  */
-import type { Socket } from 'node:net';
 import type { Custody, Slot } from '../agent/ports.ts';
 import type { Session } from '../agent/session.ts';
 import { frameLength, LENGTH_BYTES, MAX_FRAME_BYTES } from '../wire/frame.ts';
 import { carriesSecret } from '../wire/requests.ts';
+import { type Handle, Stream, type StreamUser } from './stream.ts';
 
 /** Bytes read at a time. */
 export const READ_BYTES = 64 * 1024;
@@ -88,12 +88,26 @@ function holdsSecret(kept: Uint8Array, chunk: Uint8Array): boolean {
 }
 
 const nothing = new Uint8Array();
+/** Where answers are put together: they are sent, or copied, before the next. */
+const outgoing = new Uint8Array(READ_BYTES);
 
-export class Connection {
-  readonly #socket: Socket;
+/** Told once when a connection is over. One for all, since a closure for each is memory for each. */
+export type OnClose = (connection: Connection) => void;
+
+/** What all connections of one agent have together. */
+export interface Shared {
+  readonly held: HeldBytes;
+  /** What they read into: Node reads and calls back for one socket after another. */
+  readonly buffer: Uint8Array;
+  /** Called for all that is read, and for each connection that ends. */
+  readonly worked: () => void;
+}
+
+export class Connection implements StreamUser {
+  readonly #stream: Stream;
   readonly #session: Session;
-  readonly #held: HeldBytes;
-  readonly #onClose: () => void;
+  readonly #shared: Shared;
+  readonly #onClose: OnClose;
   #run: Run | undefined;
   #length = 0;
   /** A request is being answered elsewhere: by a person, or on another thread. */
@@ -101,15 +115,16 @@ export class Connection {
   #ended = false;
   #closed = false;
 
-  constructor(socket: Socket, session: Session, held: HeldBytes, onClose: () => void) {
-    this.#socket = socket;
+  constructor(handle: Handle, shared: Shared, session: Session, onClose: OnClose) {
     this.#session = session;
-    this.#held = held;
+    this.#shared = shared;
     this.#onClose = onClose;
-    socket.on('end', () => this.#end());
-    socket.on('drain', () => this.#resume());
-    socket.on('error', () => this.close());
-    socket.on('close', () => this.close());
+    this.#stream = new Stream(handle, shared.buffer, this);
+  }
+
+  /** Reads from now on. */
+  start(): void {
+    this.#stream.resume();
   }
 
   get holdsSecret(): boolean {
@@ -121,19 +136,19 @@ export class Connection {
     this.#closed = true;
     this.#session.close();
     this.#release();
-    this.#socket.destroy();
-    this.#onClose();
+    this.#stream.close();
+    this.#onClose(this);
   }
 
   #release(): void {
-    if (this.#run !== undefined) this.#held.give(this.#run);
-    this.#held.forget(this);
+    if (this.#run !== undefined) this.#shared.held.give(this.#run);
+    this.#shared.held.forget(this);
     this.#run = undefined;
     this.#length = 0;
   }
 
   get #blocked(): boolean {
-    return this.#busy || this.#socket.writableLength > MAX_UNSENT_BYTES;
+    return this.#busy || this.#stream.unsent > MAX_UNSENT_BYTES;
   }
 
   /**
@@ -142,6 +157,7 @@ export class Connection {
    */
   read(chunk: Uint8Array): boolean {
     if (this.#closed) return false;
+    this.#shared.worked();
     try {
       if (this.#run === undefined) {
         const rest = chunk.subarray(this.#serve(chunk));
@@ -207,14 +223,17 @@ export class Connection {
     if (answers.length === 0 || this.#closed) return;
     let length = 0;
     for (const answer of answers) length += LENGTH_BYTES + answer.length;
-    const out = Buffer.allocUnsafe(length);
+    const out = length <= outgoing.length ? outgoing : new Uint8Array(length);
     let at = 0;
     for (const answer of answers) {
-      out.writeUInt32BE(answer.length, at);
+      out[at] = answer.length >>> 24;
+      out[at + 1] = answer.length >>> 16;
+      out[at + 2] = answer.length >>> 8;
+      out[at + 3] = answer.length;
       out.set(answer, at + LENGTH_BYTES);
       at += LENGTH_BYTES + answer.length;
     }
-    this.#socket.write(out);
+    this.#stream.write(out, length);
   }
 
   /** Puts `chunk` behind what is kept, in memory that fits what it may be. */
@@ -223,11 +242,11 @@ export class Connection {
     const kept = old?.bytes.subarray(0, this.#length) ?? nothing;
     const length = kept.length + chunk.length;
     const secret = old?.slot !== undefined || holdsSecret(kept, chunk);
-    this.#held.touch(this);
+    this.#shared.held.touch(this);
     if (old === undefined || old.bytes.length < length || secret !== (old.slot !== undefined)) {
-      this.#run = this.#held.take(length, secret, this);
+      this.#run = this.#shared.held.take(length, secret, this);
       this.#run.bytes.set(kept);
-      if (old !== undefined) this.#held.give(old);
+      if (old !== undefined) this.#shared.held.give(old);
     }
     this.#run?.bytes.set(chunk, kept.length);
     this.#length = length;
@@ -248,6 +267,15 @@ export class Connection {
     this.#length = left;
   }
 
+  /** The client took what was written. */
+  drained(): void {
+    this.#resume();
+  }
+
+  gone(): void {
+    this.close();
+  }
+
   /** An answer went out or the client took some: go on with what waits, then with reading. */
   #resume(): void {
     if (this.#closed || this.#blocked) return;
@@ -259,17 +287,17 @@ export class Connection {
     }
     if (this.#closed || this.#blocked) return;
     if (this.#ended) this.#finish();
-    else this.#socket.resume();
+    else this.#stream.resume();
   }
 
   /** The client sends no more. A question to a person ends; what was answered still goes out. */
-  #end(): void {
+  end(): void {
     this.#ended = true;
     if (this.#busy) this.#session.close();
     if (!this.#blocked) this.#finish();
   }
 
   #finish(): void {
-    this.#socket.end(() => this.close());
+    this.#stream.finish();
   }
 }

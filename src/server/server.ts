@@ -2,20 +2,24 @@
  * Carries an agent over a listening Unix socket: checks who connects, gives each connection a session, and bounds how many
  * there are. Whoever makes the socket (a path, an inherited descriptor) is listen.ts and the command line.
  */
-import { createServer, type Server, Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import type { Agent } from '../agent/agent.ts';
-import type { Peer } from '../agent/ports.ts';
+import type { Guard, Peer } from '../agent/ports.ts';
 import { openFilesLimit } from '../native/libc.ts';
-import { Connection, HeldBytes, READ_BYTES } from './connection.ts';
+import { Connection, HeldBytes, READ_BYTES, type Shared } from './connection.ts';
 import { peerOf } from './peer.ts';
+import type { Handle } from './stream.ts';
 
 /** Descriptors that are not for clients: standard input and output, the listener, helpers. OpenSSH keeps 10. */
 export const RESERVED_DESCRIPTORS = 32;
+/** Connections that one guard serves at one time. */
+export const MAX_GUARD_CONNECTIONS = 64;
+/** Of all connections, one in so many may come through guards: the rest stays for this machine. */
+const GUARDS_SHARE = 4;
 
-/** Node's handle of a connected socket: undocumented, and the only way to the descriptor and to a buffer of ours. */
-interface Handle {
-  readonly fd: number;
-  close(): void;
+/** Node's handle of the listening socket, which calls `onconnection` on itself for each that it accepts. */
+interface Listener {
+  onconnection?: (this: Listener, status: number, handle: Handle | undefined) => void;
 }
 
 export interface AgentServer {
@@ -27,15 +31,54 @@ export interface AgentServer {
   readonly server: Server;
 }
 
-/** Makes a server that is not listening yet: call `server.listen` with a path or a descriptor. */
-export function createAgentServer(agent: Agent): AgentServer {
+/** What all sockets of one agent have together. */
+interface AgentShared extends Shared {
+  worked: () => void;
+  open: number;
+  openThroughGuards: number;
+}
+
+const sharedByAgent = new WeakMap<Agent, AgentShared>();
+
+function sharedOf(agent: Agent): AgentShared {
+  let found = sharedByAgent.get(agent);
+  if (found === undefined) {
+    const held = new HeldBytes(agent.custody);
+    const buffer = agent.custody.buffer(READ_BYTES);
+    found = { held, buffer, worked: () => {}, open: 0, openThroughGuards: 0 };
+    sharedByAgent.set(agent, found);
+  }
+  return found;
+}
+
+/** Has `worked` called for all that clients of `agent` send, and for each that goes: see rest.ts. */
+export function watchWork(agent: Agent, worked: () => void): void {
+  sharedOf(agent).worked = worked;
+}
+
+/**
+ * Makes a server that is not listening yet: call `server.listen` with a path or a descriptor.
+ * @param guard whose socket it is; undefined: the agent's own
+ */
+export function createAgentServer(agent: Agent, guard?: Guard): AgentServer {
   const { log } = agent.ports;
   const connections = new Map<Connection, Peer>();
-  const held = new HeldBytes(agent.custody);
-  // One for all connections: Node reads and calls back for one socket after another.
-  const buffer = Buffer.from(sharedView(agent.custody.buffer(READ_BYTES)));
+  const all = sharedOf(agent);
   const ownUid = process.geteuid?.();
   const maxConnections = Math.max(1, openFilesLimit() - RESERVED_DESCRIPTORS);
+  const maxThroughGuards = Math.max(1, Math.floor(maxConnections / GUARDS_SHARE));
+
+  function hasRoom(): boolean {
+    if (all.open >= maxConnections) return false;
+    return (
+      guard === undefined || (connections.size < MAX_GUARD_CONNECTIONS && all.openThroughGuards < maxThroughGuards)
+    );
+  }
+
+  function count(by: 1 | -1): void {
+    all.open += by;
+    if (guard !== undefined) all.openThroughGuards += by;
+  }
 
   function accept(handle: Handle): void {
     let peer: Peer;
@@ -52,44 +95,45 @@ export function createAgentServer(agent: Agent): AgentServer {
       handle.close();
       return;
     }
-    let connection: Connection | undefined;
-    const socket = new Socket({
-      // @ts-expect-error Node's own code passes a handle; its types leave it out.
-      handle,
-      allowHalfOpen: true,
-      onread: {
-        buffer,
-        callback(length: number): boolean {
-          const chunk = buffer.subarray(0, length);
-          try {
-            return connection?.read(chunk) ?? false;
-          } finally {
-            chunk.fill(0);
-          }
-        },
-      },
-    });
-    connection = new Connection(socket, agent.openSession(peer), held, () => {
-      if (connection !== undefined) connections.delete(connection);
-    });
+    const connection = new Connection(handle, all, agent.openSession(peer, guard), forget);
     connections.set(connection, peer);
-    socket.read(0);
+    count(1);
+    connection.start();
+  }
+
+  function forget(connection: Connection): void {
+    if (!connections.delete(connection)) return;
+    count(-1);
+    all.worked();
+  }
+
+  function admit(handle: Handle): void {
+    if (hasRoom()) accept(handle);
+    else {
+      log('error', `connection refused: ${connections.size} are open already`);
+      handle.close();
+    }
   }
 
   // @ts-expect-error pauseOnCreate is documented for neither; without it a socket is read before it can be taken over.
   const server = createServer({ pauseOnCreate: true }, (accepted: Socket) => {
-    // The socket that Node made is let go, and another made on its handle, since only a new one can take our buffer.
+    // The socket that Node made is let go, and its handle taken, since that one can't be given our buffer.
     const node = accepted as unknown as { _handle: Handle | null };
     const handle = node._handle;
     node._handle = null;
     // Without this Node counts it among the server's connections for ever.
     accepted.destroy();
-    if (handle === null) return;
-    if (connections.size < maxConnections) accept(handle);
-    else {
-      log('error', `connection refused: ${maxConnections} are open already`);
-      handle.close();
-    }
+    if (handle !== null) admit(handle);
+  });
+  // Where Node's listener lets itself be asked, no socket is made at all: most of the cost of a connection.
+  server.on('listening', () => {
+    const listener = (server as unknown as { _handle?: Listener | null })._handle;
+    const accepted = listener?.onconnection;
+    if (listener === undefined || listener === null || typeof accepted !== 'function') return;
+    listener.onconnection = function (status, handle) {
+      if (status === 0 && handle !== undefined) admit(handle);
+      else accepted.call(this, status, handle);
+    };
   });
 
   return {
@@ -101,9 +145,4 @@ export function createAgentServer(agent: Agent): AgentServer {
         server.close(() => resolve());
       }),
   };
-}
-
-/** The memory of `bytes` as Buffer wants it: no copy. */
-function sharedView(bytes: Uint8Array): ArrayBuffer {
-  return bytes.buffer as ArrayBuffer;
 }

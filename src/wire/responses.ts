@@ -72,8 +72,22 @@ function decodeBody(number: number, reader: Reader): Response {
   }
 }
 
+/** Of what `response` becomes, so that nothing is copied while it grows; enough for all but long comments. */
+function expectedBytes(response: Response): number {
+  switch (response.kind) {
+    case 'signature':
+      return 5 + response.signature.length;
+    case 'identities':
+      return response.identities.reduce((sum, { blob, comment }) => sum + 8 + blob.length + comment.length, 5);
+    case 'extensionResponse':
+      return 5 + response.name.length + response.body.length;
+    default:
+      return 1;
+  }
+}
+
 export function encodeResponse(response: Response): Uint8Array {
-  const writer = new Writer();
+  const writer = new Writer(expectedBytes(response));
   switch (response.kind) {
     case 'failure':
     case 'success':
@@ -93,5 +107,5 @@ export function encodeResponse(response: Response): Uint8Array {
     default:
       return response satisfies never;
   }
-  return writer.finish();
+  return writer.view();
 }

@@ -216,6 +216,14 @@ describe('identical questions', () => {
   });
 });
 
+test('what no one sentence may stand for is asked for each time', () => {
+  const { questions } = room();
+  const facts: Facts = { ...loginTo(freshEd25519()), signed: { kind: 'unidentified' } };
+  void questions.ask(asked, facts, undefined, never());
+  void questions.ask(asked, facts, undefined, never());
+  expect(questions.size).toBe(2);
+});
+
 describe('room', () => {
   test('is bounded, and what comes from afar can take only a part of it', async () => {
     const { questions } = room();

@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -107,10 +107,27 @@ describe('a confirmation', () => {
     expect(await askConfirm('prompt', program('[ "$SSH_ASKPASS_PROMPT" = confirm ]'))).toBe(true);
   });
 
-  it('is no without a program, and without a display', async () => {
-    expect(await askConfirm('prompt', { SSH_ASKPASS: join(folder, 'missing'), DISPLAY: ':0' })).toBe(false);
-    expect(await askConfirm('prompt', program('exit 0', { DISPLAY: '' }))).toBe(false);
-    expect(await askConfirm('prompt', program('exit 0', { SSH_ASKPASS_REQUIRE: 'never' }))).toBe(false);
+  it.each([
+    [
+      'a program that is not there',
+      { SSH_ASKPASS: join(folder, 'missing'), DISPLAY: ':0' },
+      /^exec\(.*\): No such file/,
+    ],
+    ['no display', { SSH_ASKPASS: '/bin/true', DISPLAY: '' }, /^no DISPLAY/],
+    ['never', { SSH_ASKPASS: '/bin/true', DISPLAY: ':0', SSH_ASKPASS_REQUIRE: 'never' }, /^no DISPLAY/],
+  ])('reaches nobody with %s, and says why', async (_, env, why) => {
+    const lines: string[] = [];
+    expect(await askConfirm('prompt', env, undefined, (line) => lines.push(line))).toBeUndefined();
+    expect(lines).toEqual([expect.stringMatching(why)]);
+  });
+
+  it.each([
+    ['exit 127', /exit code 127$/],
+    ['kill -9 $$', /ended by SIGKILL$/],
+  ])('reaches nobody where the program breaks down: `%s`', async (body, why) => {
+    const lines: string[] = [];
+    expect(await askConfirm('prompt', program(body), undefined, (line) => lines.push(line))).toBeUndefined();
+    expect(lines).toEqual([expect.stringMatching(why)]);
   });
 
   it('has its prompt cut at 1023 bytes, between two characters, and cannot be broken by a NUL', async () => {
@@ -118,11 +135,41 @@ describe('a confirmation', () => {
     expect(await askConfirm('a\0b', program('[ "$1" = "a\\\\x00b" ]'))).toBe(true);
   });
 
-  it('is no as soon as it is given up, and the program is ended', async () => {
+  it('is over as soon as it is given up, and the program is ended with all that it started', async () => {
     const controller = new AbortController();
-    const asked = askConfirm('prompt', program(`exec sleep 60`), controller.signal);
-    setTimeout(() => controller.abort(), 50);
-    expect(await asked).toBe(false);
-    expect(await askConfirm('prompt', program('exit 0'), AbortSignal.abort())).toBe(false);
+    const pids = join(folder, 'pids');
+    const asked = askConfirm('prompt', program(`(sleep 60 & echo $! > ${pids}; wait)\nexit 1`), controller.signal);
+    await until(() => readFileSync(pids, 'utf8').endsWith('\n'));
+    controller.abort();
+    expect(await asked).toBeUndefined();
+    const pid = readFileSync(pids, 'utf8').trim();
+    await until(() => !existsSync(`/proc/${pid}`) || / Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8')));
+    expect(await askConfirm('prompt', program('exit 0'), AbortSignal.abort())).toBeUndefined();
+  });
+
+  it('ends a program that will not go', async () => {
+    const controller = new AbortController();
+    const pids = join(folder, 'stubborn');
+    const asked = askConfirm(
+      'prompt',
+      program(`trap '' TERM\necho $$ > ${pids}\nwhile :; do sleep 0.1; done`),
+      controller.signal,
+    );
+    await until(() => readFileSync(pids, 'utf8').endsWith('\n'));
+    controller.abort();
+    expect(await asked).toBeUndefined();
+    const pid = readFileSync(pids, 'utf8').trim();
+    await until(() => !existsSync(`/proc/${pid}`));
   });
 });
+
+async function until(isSo: () => boolean): Promise<void> {
+  for (;;) {
+    try {
+      if (isSo()) return;
+    } catch {
+      // Not there yet.
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
