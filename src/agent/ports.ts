@@ -1,10 +1,10 @@
 /** What the engine needs from outside, as small interfaces; each has a default that is safe and silent. */
 import type { Custody } from '../keys/custody.ts';
 import { KeyError } from '../keys/error.ts';
+import type { HostNames } from '../keys/knownhosts.ts';
 import type { PublicKey } from '../keys/publickey.ts';
 import type { Signer } from '../keys/signer.ts';
 import type { PeerProcess, Purpose } from '../policy/facts.ts';
-import type { HostNames } from '../policy/knownhosts.ts';
 import type { Scope } from '../policy/rules.ts';
 import type { FieldValues } from '../wire/keyshapes.ts';
 
@@ -144,9 +144,9 @@ export type Log = (level: LogLevel, text: string) => void;
 
 /** What the carriers of the agent have to know of the floors below. */
 export type { Custody, Slot } from '../keys/custody.ts';
+export type { HostNames } from '../keys/knownhosts.ts';
 export type { Peer, PeerProcess } from '../policy/facts.ts';
 export type { Guard } from '../policy/guard.ts';
-export type { HostNames } from '../policy/knownhosts.ts';
 export type { Scope } from '../policy/rules.ts';
 
 /** A key that stays in its token. */

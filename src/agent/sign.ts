@@ -6,6 +6,7 @@
 import { scopesFor } from '../policy/consent.ts';
 import { type Decision, decide, dependsOnFacts, type Ground } from '../policy/decide.ts';
 import type { Facts } from '../policy/facts.ts';
+import { shown } from '../policy/names.ts';
 import { opensshText } from '../policy/opensshtext.ts';
 import { ruleFor } from '../policy/proposal.ts';
 import { commandOf, type Description, describe } from '../policy/sentence.ts';
@@ -20,6 +21,9 @@ import type { Offer, Use } from './ports.ts';
 import { type Outcome, offerText } from './questions.ts';
 import type { Session } from './session.ts';
 import { keyOf, signedOf } from './uses.ts';
+
+/** Characters of each name in what an answer is about: it has to fit a button. */
+const MAX_PLACE = 24;
 
 type SignRequest = Extract<Request, { kind: 'sign' }>;
 
@@ -151,6 +155,14 @@ function signWith(session: Session, entry: Entry, data: Uint8Array, flags: numbe
   );
 }
 
+/** What an answer that lasts is about: 'root on db1', 'signatures for git'. */
+function placeOf({ signed, hosts }: Facts): string {
+  if (signed.kind === 'sshsig') return `signatures for ${shown(signed.namespace, MAX_PLACE)}`;
+  const host = hosts.at(-1)?.names[0];
+  if (signed.kind !== 'login' || host === undefined) return 'this destination';
+  return `${shown(signed.user, MAX_PLACE)} on ${shown(host, MAX_PLACE)}`;
+}
+
 function askPerson(session: Session, decision: Extract<Decision, { effect: 'ask' }>, use: SignUse): Promise<Outcome> {
   const { agent } = session;
   const { facts, description } = use;
@@ -159,8 +171,7 @@ function askPerson(session: Session, decision: Extract<Decision, { effect: 'ask'
   for (const scope of scopesFor(facts, command?.process)) {
     const claimed = command?.claimedText ?? '';
     const commandText = `${claimed} (pid ${command?.process.pid ?? 0})`;
-    const place = facts.signed.kind === 'sshsig' ? 'this kind of signature' : 'this destination';
-    offers.push({ scope, text: offerText(scope, commandText, place) });
+    offers.push({ scope, text: offerText(scope, commandText, placeOf(facts)) });
   }
   const rule = facts.entry.confirm ? undefined : ruleFor(facts);
   if (rule !== undefined) offers.push({ scope: 'always', text: offerText('always', '', '') });

@@ -6,7 +6,7 @@ import type { AskingStatus } from '../backends/asking.ts';
 import type { TokenStatus } from '../backends/pkcs11.ts';
 import type { RecordsStatus } from '../backends/records.ts';
 import type { PeerProcess } from '../policy/facts.ts';
-import { CONTROL_VERSION } from '../server/control.ts';
+import { CONTROL_VERSION } from '../server/controlversion.ts';
 import type { Hardening } from '../server/process.ts';
 import type { InForceStatus } from './inforce.ts';
 

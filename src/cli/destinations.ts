@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
-import { hostKeysFor, type KnownHostsFile } from '../policy/knownhosts.ts';
+import { hostKeysFor, type KnownHostsFile } from '../keys/knownhosts.ts';
 import { type DestinationConstraint, type Hop, MAX_HOP_KEYS } from '../wire/constraints.ts';
 import { systemErrorText } from './errors.ts';
 import { Fatal, type Output, shown } from './output.ts';

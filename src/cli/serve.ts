@@ -15,7 +15,7 @@ import type { WebsafeRules } from '../policy/websafe.ts';
 import { ControlRefusal, createControlServer } from '../server/control.ts';
 import { guardCommands } from '../server/guardcommands.ts';
 import { createGuards, type Guards, guardsFolder } from '../server/guards.ts';
-import { controlSocketPath, listenOn, listenOnDescriptor, MAX_SOCKET_PATH } from '../server/listen.ts';
+import { controlSocketPath, listenOn, listenOnDescriptor } from '../server/listen.ts';
 import { lives } from '../server/peer.ts';
 import {
   bootClock,
@@ -26,6 +26,7 @@ import {
   watchParent,
 } from '../server/process.ts';
 import { type AgentServer, createAgentServer } from '../server/server.ts';
+import { MAX_SOCKET_PATH } from '../wire/socketpath.ts';
 import { configurationFile, homeOf, stateFolder } from './command.ts';
 import type { Status } from './control.ts';
 import { controlCommands } from './controlcommands.ts';

@@ -4,8 +4,8 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import { peerCredentials } from '../native/libc.ts';
+import { CONTROL_VERSION } from './controlversion.ts';
 
-export const CONTROL_VERSION = 1;
 /** A request of more bytes closes the connection. */
 export const MAX_CONTROL_REQUEST_BYTES = 64 * 1024;
 export const MAX_CONTROL_CONNECTIONS = 64;

@@ -8,7 +8,8 @@ import type { Agent } from '../agent/agent.ts';
 import type { Guard, Log, PeerProcess } from '../agent/ports.ts';
 import { base64 } from '../wire/bytes.ts';
 import type { Hop } from '../wire/constraints.ts';
-import { isAlive, listenOn, MAX_SOCKET_PATH } from './listen.ts';
+import { MAX_SOCKET_PATH } from '../wire/socketpath.ts';
+import { isAlive, listenOn } from './listen.ts';
 import { lives } from './peer.ts';
 import { type AgentServer, createAgentServer } from './server.ts';
 

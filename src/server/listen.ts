@@ -7,9 +7,8 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, unlinkSync } from 'node:
 import { connect, type Server } from 'node:net';
 import { constants, hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { MAX_SOCKET_PATH } from '../wire/socketpath.ts';
 
-/** sockaddr_un's room for a path, without its NUL. */
-export const MAX_SOCKET_PATH: number = process.platform === 'linux' ? 107 : 103;
 /** A socket younger than this is left alone: its agent may be just starting. In milliseconds. */
 export const STALE_AGE_MS = 60 * 60 * 1000;
 /** OpenSSH's SSH_LISTEN_BACKLOG. */
