@@ -59,6 +59,9 @@ function loadedBytes(folder, program) {
   const entry = ['cjs', 'mjs'].map((end) => join(folder, 'dist', `${program}.${end}`)).find((path) => existsSync(path));
   if (entry === undefined) throw new Error(`${folder} has no ${program}`);
   visit(entry);
+  // A program's own file only loads what it was bundled to.
+  const [, bundle] = /__dirname \+ '\/(chunks\/[\w-]+)'/.exec(readFileSync(entry, 'utf8')) ?? [];
+  if (bundle !== undefined) visit(join(folder, 'dist', `${bundle}.cjs`));
   return [...seen].reduce((sum, path) => sum + sizeOf(path), 0);
 }
 
