@@ -6,6 +6,7 @@
 
 _latchkey_hashes='md5 sha1 sha256 sha384 sha512'
 _latchkey_lifetimes='10m 1h 8h 1d 1w'
+_latchkey_commands='agent status watch approve deny log why keys guard ssh-config check try reload lock unlock'
 
 _latchkey_words() {
   COMPREPLY+=($(compgen -W "$1" -- "$2"))
@@ -81,41 +82,77 @@ _latchkey_add() {
   esac
 }
 
+# Questions that wait, or guards that are open: words like q12 or g3 that begin the lines of a command's output.
+_latchkey_ids() {
+  _latchkey_words "$(command latchkey "${@:2}" 2>/dev/null | sed -n 's/^\([gq][0-9][0-9]*\) .*/\1/p')" "$1"
+}
+
+# The options of the command $1 of latchkey. What a -- begins is a command of its own.
+_latchkey_options() {
+  local bounds='--key --to --via --for --count --ask --allow --known-hosts --socket'
+  case $1 in
+    agent) echo '-a -d -t --' ;;
+    approve) echo '--for --json --socket' ;;
+    check) echo '--json' ;;
+    guard) echo "$bounds --ensure --json --list --revoke --" ;;
+    keys) echo '--json --socket --unused' ;;
+    log) echo '--denied --follow --forwarded --host --json --key --kind --since --socket --verify -f -n' ;;
+    ssh-config) echo "$bounds" ;;
+    try)
+      echo '--confirm --file --forwarded --json --key --namespace --program --purpose --table --to --via'
+      ;;
+    deny | lock | reload | status | unlock | watch | why) echo '--json --socket' ;;
+  esac
+}
+
 _latchkey() {
-  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} at
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} at
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    _latchkey_words 'agent status help --help --version -h -V' "$current"
+    _latchkey_words "$_latchkey_commands help --help --version -h -V" "$current"
     return
   fi
-  case ${COMP_WORDS[1]} in
-    agent)
-      for ((at = 2; at < COMP_CWORD; at++)); do
-        case ${COMP_WORDS[at]} in
-          -*[at]) ((at++)) ;;
-          --)
-            _latchkey_command $((at + 1))
-            return
-            ;;
-          -?*) ;;
-          *)
-            _latchkey_command "$at"
-            return
-            ;;
-        esac
-      done
-      case $previous in
-        --) ;;
-        -*a) _latchkey_files "$current" ;;
-        -*t) _latchkey_words "$_latchkey_lifetimes" "$current" ;;
-        *) _latchkey_words '-a -d -t --' "$current" ;;
-      esac
+  if [[ $command == agent || $command == guard ]]; then
+    for ((at = 2; at < COMP_CWORD; at++)); do
+      if [[ ${COMP_WORDS[at]} == -- ]]; then
+        _latchkey_command $((at + 1))
+        return
+      fi
+    done
+  fi
+  case "$command $previous" in
+    'help help') _latchkey_words "$_latchkey_commands" "$current" ;;
+    'agent -a' | *' --socket' | *' --known-hosts' | 'try --file' | 'try --program' | *' --key') _latchkey_files "$current" ;;
+    'agent -t' | 'guard --for' | 'ssh-config --for') _latchkey_words "$_latchkey_lifetimes" "$current" ;;
+    'approve --for') _latchkey_words 'once command destination path always' "$current" ;;
+    'guard --revoke')
+      _latchkey_words all "$current"
+      _latchkey_ids "$current" guard --list
       ;;
-    status)
-      if [[ $previous == --socket ]]; then
-        _latchkey_files "$current"
+    'log --kind')
+      _latchkey_words 'sign list add remove remove-all expire add-token remove-token lock unlock bind' "$current"
+      _latchkey_words 'extension malformed connection guard rules records start end' "$current"
+      ;;
+    'log --since') _latchkey_words '1h 1d 7d today yesterday' "$current" ;;
+    'try --namespace') _latchkey_words 'git file' "$current" ;;
+    'try --purpose')
+      _latchkey_words 'login blind-login sshsig sudo certificate webauthn unidentified' "$current"
+      ;;
+    'try --table') _latchkey_words 'latchkey openssh' "$current" ;;
+    # Where @ divides words, it stands before the host.
+    *' --to' | *' --via' | 'log --host' | *' @') COMPREPLY=($(compgen -A hostname -- "$current")) ;;
+    *' --count' | 'guard --ensure' | 'keys --unused' | 'log -n') ;;
+    *)
+      if [[ $current != -* ]]; then
+        case $command in
+          approve | deny) _latchkey_ids "$current" "$command" ;;
+          check) _latchkey_files "$current" ;;
+          ssh-config) COMPREPLY=($(compgen -A hostname -- "$current")) ;;
+          *) _latchkey_words "$(_latchkey_options "$command")" "$current" ;;
+        esac
       else
-        _latchkey_words '--json --socket' "$current"
+        _latchkey_words "$(_latchkey_options "$command")" "$current"
+        ((COMP_CWORD > 2)) || _latchkey_words --help "$current"
       fi
       ;;
   esac

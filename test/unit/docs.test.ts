@@ -1,29 +1,14 @@
-/** What the documentation claims: every flag is where it has to be, and other programs can read what is written for them. */
-import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+/**
+ * What the documentation claims: every flag is where it has to be, and other programs can read what is written for them.
+ * The commands of latchkey are in nativedocs.test.ts.
+ */
+import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { ASSOCIATED_CERTIFICATES, RESTRICT_DESTINATION, SK_PROVIDER } from '../../src/wire/constraints.ts';
 import { QUERY, SESSION_BIND } from '../../src/wire/extensions.ts';
 import { REQUEST_NUMBERS } from '../../src/wire/requests.ts';
-
-const root = resolve(import.meta.dirname, '../..');
-const bin = join(process.env.LATCHKEY_BUILD ?? root, 'bin');
-const folder = mkdtempSync(join(tmpdir(), 'latchkey-docs-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-const read = (path: string): string => readFileSync(join(root, path), 'utf8');
-
-/** Nothing of the developer's own: no start-up files, no manuals, no agent. */
-const env = { PATH: process.env.PATH ?? '', HOME: folder, XDG_RUNTIME_DIR: folder, LC_ALL: 'C.UTF-8' };
-
-function run(program: string, args: readonly string[], cwd = root): SpawnSyncReturns<string> {
-  return spawnSync(program, args, { cwd, env, encoding: 'utf8' });
-}
-
-/** The test's options: it is skipped where a program is not there, which counts as a failure in CI. */
-const needs = (program: string): { skip: boolean } => ({ skip: run(program, ['--version']).error !== undefined });
+import { bin, manualFlags, needs, read, root, run } from '../support/documents.ts';
 
 /** Flags as they are typed, of a getopt string and of long names. */
 function flagsOf(source: string, letters: RegExp, longNames: RegExp): string[] {
@@ -51,14 +36,6 @@ const programs = [
     notInUsage: ['-M', '-m'],
   },
 ];
-
-/** The flags that a manual explains: what follows `Fl` in its list items. */
-function manualFlags(path: string): string[] {
-  const items = read(path)
-    .split('\n')
-    .filter((line) => line.startsWith('.It Fl '));
-  return items.flatMap((line) => [...line.matchAll(/Fl (\S+)/g)].map(([, name]) => `-${name}`)).sort();
-}
 
 /** The rows of the table of flags below a heading, as their first cells. */
 function tableFlags(heading: string): string[] {
@@ -111,25 +88,6 @@ describe.each(programs)('$name', ({ name, installed, completion, flags, notInUsa
 
   it('has one manual under both of its names', () => {
     expect(read(`man/${installed}.1`)).toBe(read(`man/${name}.1`));
-  });
-});
-
-describe('latchkey', () => {
-  it('has the flags of its commands in its manual and its usage', () => {
-    const { stdout } = run(join(bin, 'latchkey'), ['--help']);
-    const letters = [...(/getopt\(argv, '([a-z:]+)'\)/.exec(read('src/cli/latchkey.ts'))?.[1] ?? '')];
-    const flags = letters.filter((letter) => letter !== ':').map((letter) => `-${letter}`);
-    expect(flags.length).toBeGreaterThan(0);
-    for (const flag of [...flags, '--json', '--socket', '--help', '--version']) {
-      expect(stdout).toContain(`${flag}`);
-      expect(manualFlags('man/latchkey.1')).toContain(flag);
-    }
-  });
-
-  it.each(['agent', 'status'])('has its command %s in its manual and its completions', (command) => {
-    expect(read('man/latchkey.1')).toContain(`\n.It Cm ${command}\n`);
-    for (const file of ['latchkey.bash', '_latchkey', 'latchkey.fish'])
-      expect(read(`completions/${file}`)).toContain(command);
   });
 });
 
