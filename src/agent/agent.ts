@@ -123,6 +123,16 @@ export class Agent {
     this.questions.forgetConsents();
   }
 
+  /** Whether an answer has a record that is not written yet. */
+  get hasUnwritten(): boolean {
+    return this.ports.records?.hasUnwritten === true;
+  }
+
+  /** Writes down what was recorded. @returns whether signatures may leave */
+  writeRecords(): boolean {
+    return this.ports.records?.flush() !== false;
+  }
+
   /**
    * A session for a new connection.
    * @param peer undefined for a caller in this very process

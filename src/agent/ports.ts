@@ -124,6 +124,8 @@ export type UseKind =
 export interface Records {
   /** Takes a record; `flush` writes it. @returns its id, for `latchkey why` */
   append(use: Use): string;
+  /** Whether something was appended that `flush` has not seen. */
+  readonly hasUnwritten: boolean;
   /** Writes all that was appended. @returns whether what depends on it may leave: false where it could not be written and must be */
   flush(): boolean;
 }

@@ -8,10 +8,13 @@ import { loadMldsa, needsMldsa } from '../keys/mldsa.ts';
 import { loadMldsaSigner } from '../keys/mldsasigner.ts';
 import { fingerprint } from '../keys/publickey.ts';
 import { type Bindings, bindRequest, isForwarded, noBindings } from '../policy/bindings.ts';
-import type { Circumstances, Host, Peer } from '../policy/facts.ts';
+import type { Circumstances, Facts, Host, Peer } from '../policy/facts.ts';
 import type { Guard } from '../policy/guard.ts';
 import { hostCandidates } from '../policy/hostcandidates.ts';
+import { purposeOf } from '../policy/purpose.ts';
 import type { Asked } from '../policy/relay.ts';
+import { type Description, describe } from '../policy/sentence.ts';
+import { base64 } from '../wire/bytes.ts';
 import { WireError } from '../wire/error.ts';
 import { QUERY, SESSION_BIND } from '../wire/extensions.ts';
 import { decodeRequest, REQUEST_NUMBERS, type Request } from '../wire/requests.ts';
@@ -42,6 +45,15 @@ const whileLocked: Readonly<Record<Request['kind'], 'serve' | 'empty' | 'refuse'
   lock: 'refuse',
   unknown: 'refuse',
 };
+
+/** Names what is signed where its words depend on nothing else; undefined: they may. */
+function nameOfSigned(facts: Facts): string | undefined {
+  const { signed } = facts;
+  if (signed.kind === 'sshsig') return `sshsig ${signed.namespace}`;
+  if (signed.kind === 'login')
+    return `${purposeOf(facts)} ${signed.hostKey === undefined ? '' : base64(signed.hostKey)} ${signed.user}`;
+  return signed.kind === 'unidentified' ? signed.kind : undefined;
+}
 
 /** A use, without what is the same for all of a connection. */
 type UseAsked = Omit<Use, 'hosts' | 'forwarded' | 'relay' | 'guard' | 'peer'>;
@@ -90,6 +102,9 @@ export class Session {
   #relay: string | undefined;
   #circumstances: Circumstances | undefined;
   #surroundings: ReturnType<typeof surroundingsOf> | undefined;
+  #described:
+    | { readonly circumstances: Circumstances; readonly what: string; readonly description: Description }
+    | undefined;
   #isClosed = false;
   /** Made when somebody first has to learn of the end: most connections come and go without. */
   #closing: AbortController | undefined;
@@ -124,23 +139,28 @@ export class Session {
    * also where the answer is a promise. Never throws and never rejects.
    */
   handle(message: Uint8Array): Answer {
+    const answer = this.answer(message);
+    return answer instanceof Uint8Array ? this.#release(answer) : answer.then((made) => this.#release(made));
+  }
+
+  /** As `handle`, but the record may not be written yet: whoever sends it calls Agent.writeRecords before. */
+  answer(message: Uint8Array): Answer {
     let answer: Answer;
     try {
       answer = mayHoldMldsa(message) ? this.#afterLoading(message) : this.#dispatch(decodeRequest(message));
     } catch (error) {
-      answer = this.#failed(error);
+      return this.#failed(error);
     }
-    if (answer instanceof Uint8Array) return this.#release(answer);
-    return answer.then(
-      (made) => this.#release(made),
-      (error: unknown) => this.#release(this.#failed(error)),
-    );
+    return answer instanceof Uint8Array ? answer : answer.catch((error: unknown) => this.#failed(error));
   }
 
-  /** No signature leaves without its record. */
   #release(answer: Uint8Array): Uint8Array {
-    const { records } = this.agent.ports;
-    if (records === undefined || records.flush() || answer[0] !== RESPONSE_NUMBERS.signature) return answer;
+    return this.agent.writeRecords() ? answer : this.withheld(answer);
+  }
+
+  /** What is sent where records could not be written: no signature leaves without its own. */
+  withheld(answer: Uint8Array): Uint8Array {
+    if (answer[0] !== RESPONSE_NUMBERS.signature) return answer;
     return this.refuse('sign: its record could not be written');
   }
 
@@ -152,7 +172,7 @@ export class Session {
     const known = this.#circumstances;
     const { agent, peer, guard, bindings } = this;
     const isNew = known?.bindings !== bindings;
-    if (this.#relay === undefined && (isNew || asked !== undefined))
+    if (this.#relay === undefined && (isNew || (asked !== undefined && this.#isStrict)))
       this.#relay = agent.relays.notice(peer, bindings, asked);
     const relay = this.#relay;
     if (known !== undefined && !isNew && known.relay === relay) return known;
@@ -180,6 +200,17 @@ export class Session {
   get isRestricted(): boolean {
     if (this.guard !== undefined) return true;
     return this.agent.policy.table === 'latchkey' && this.circumstances().forwarded;
+  }
+
+  /** What a signature is for. Clients ask for the same again and again, and words are dearer than a signature. */
+  describe(facts: Facts): Description {
+    const circumstances = this.circumstances();
+    const what = nameOfSigned(facts);
+    const known = this.#described;
+    if (what !== undefined && known?.what === what && known.circumstances === circumstances) return known.description;
+    const description = describe(facts, this.agent.words);
+    this.#described = what === undefined ? undefined : { circumstances, what, description };
+    return description;
   }
 
   /** Writes down a use; it is made up only where somebody keeps records. */

@@ -9,7 +9,7 @@ import type { Facts } from '../policy/facts.ts';
 import { shown } from '../policy/names.ts';
 import { opensshText } from '../policy/opensshtext.ts';
 import { ruleFor } from '../policy/proposal.ts';
-import { commandOf, type Description, describe } from '../policy/sentence.ts';
+import { commandOf, type Description } from '../policy/sentence.ts';
 import type { Entry } from '../store/entry.ts';
 import { copy } from '../wire/bytes.ts';
 import type { Request } from '../wire/requests.ts';
@@ -49,20 +49,19 @@ export function signData(session: Session, { blob, data, flags }: SignRequest): 
   // Nothing to decide and nobody to tell: what is signed need not be looked at.
   if (agent.ports.records === undefined && session.guard === undefined && !dependsOnFacts(entry, agent.policy))
     return signWith(session, entry, data, flags, undefined);
-  const facts = factsOf(session, entry, data);
+  // The message is wiped as soon as this returns, and facts hold views of what is signed: a person, a device or another
+  // thread takes longer.
+  const kept = copy(data);
+  const facts = factsOf(session, entry, kept);
   const decision = decide(facts, agent.policy);
   const request = new SignUse(session, facts, decision.ground);
   switch (decision.effect) {
     case 'allow':
-      return signWith(session, entry, data, flags, request);
+      return signWith(session, entry, kept, flags, request);
     case 'deny':
       return request.deny(decision.reason);
-    case 'ask': {
-      // The message is wiped before a person answers, and facts hold views of what is signed.
-      const kept = copy(data);
-      const use = new SignUse(session, factsOf(session, entry, kept), decision.ground);
-      return askThenSign(session, kept, flags, decision, use);
-    }
+    case 'ask':
+      return askThenSign(session, kept, flags, decision, request);
     default:
       return decision satisfies never;
   }
@@ -83,7 +82,7 @@ class SignUse {
   }
 
   get description(): Description {
-    this.#description ??= describe(this.facts, this.session.agent.words);
+    this.#description ??= this.session.describe(this.facts);
     return this.#description;
   }
 

@@ -113,6 +113,10 @@ class RecordKeeper implements FileRecords {
     return record.id;
   }
 
+  get hasUnwritten(): boolean {
+    return this.#pending.length > 0;
+  }
+
   flush(): boolean {
     if (this.#pending.length === 0) return true;
     try {

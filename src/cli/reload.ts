@@ -8,8 +8,8 @@ export const reloadCommand: Command = {
   summary: 'has the agent read config.toml again',
   usage: `usage: latchkey reload [--json] [--socket socket]
 
-The agent reads its configuration again. It does so by itself when the file changes, and on SIGHUP. A file with errors
-leaves the old rules in force, and the errors are shown.
+The agent reads its configuration again. It does so by itself when the file changes; latchkey agent
+also on SIGHUP. A file with errors leaves the old rules in force, and the errors are shown.
 
 Examples:
   latchkey check && latchkey reload`,

@@ -25,7 +25,8 @@ import {
   UnsafeProcessError,
   watchParent,
 } from '../server/process.ts';
-import { type AgentServer, createAgentServer } from '../server/server.ts';
+import { restWhenIdle } from '../server/rest.ts';
+import { type AgentServer, createAgentServer, watchWork } from '../server/server.ts';
 import { MAX_SOCKET_PATH } from '../wire/socketpath.ts';
 import { configurationFile, homeOf, stateFolder } from './command.ts';
 import type { Status } from './control.ts';
@@ -194,6 +195,8 @@ async function start(plan: ServePlan): Promise<void> {
   if (!hasLibcrypto())
     throw new UnsafeProcessError('this Node.js hides its libcrypto: keys could not be kept in custody');
   const hardening = hardenProcess();
+  // Bad input ends in an error that is caught and answered: nobody reads where it was thrown, and capturing that is dear.
+  Error.stackTraceLimit = 0;
   for (const fd of plan.strangers ?? []) closeSync(fd);
   process.title = plan.program;
   const { log, recent } = createLog(plan);
@@ -237,6 +240,7 @@ async function start(plan: ServePlan): Promise<void> {
   if (pages === 'plain')
     log('error', 'no locked memory to be had (ulimit -l): keys lie in ordinary memory, which may be swapped out');
   const carrier = createAgentServer(agent);
+  watchWork(agent, restWhenIdle());
   const { server } = carrier;
   const socket = plan.path ?? (plan.fd === undefined ? undefined : socketPathOf(plan.fd));
   const guards = socket === undefined ? undefined : createGuards(agent, { folder: guardsFolder(socket), log });

@@ -211,7 +211,7 @@ is verified and what is only claimed. It works over ssh and in tmux, and ends wi
   p  yes, this way and destination      a    always: shows the rule first, and asks again
 
 Only what a question offers is shown. A key that was pressed before a question could be read does not answer it.
---json, or no terminal: prints what happens, one event a line.
+Without a terminal it prints what happens as text; with --json one event a line.
 
 Examples:
   latchkey watch

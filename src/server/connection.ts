@@ -3,6 +3,7 @@
  * in one buffer in custody that all connections share, since reads come one after another; what can't be handled yet
  * (half a frame, or frames behind one that waits for a person) is kept aside, in custody where it may hold a secret.
  */
+import type { Agent } from '../agent/agent.ts';
 import type { Custody, Slot } from '../agent/ports.ts';
 import type { Session } from '../agent/session.ts';
 import { frameLength, LENGTH_BYTES, MAX_FRAME_BYTES } from '../wire/frame.ts';
@@ -101,6 +102,32 @@ export interface Shared {
   readonly buffer: Uint8Array;
   /** Called for all that is read, and for each connection that ends. */
   readonly worked: () => void;
+  readonly outbox: Outbox;
+}
+
+/** Where answers wait for their records: those of one turn of the loop are written down with one write. */
+export class Outbox {
+  readonly #agent: Pick<Agent, 'hasUnwritten' | 'writeRecords'>;
+  #waiting: Connection[] = [];
+
+  constructor(agent: Pick<Agent, 'hasUnwritten' | 'writeRecords'>) {
+    this.#agent = agent;
+  }
+
+  get hasUnwritten(): boolean {
+    return this.#agent.hasUnwritten;
+  }
+
+  put(connection: Connection): void {
+    if (this.#waiting.push(connection) === 1) setImmediate(this.release);
+  }
+
+  readonly release = (): void => {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    const isWritten = this.#agent.writeRecords();
+    for (const connection of waiting) connection.release(isWritten);
+  };
 }
 
 export class Connection implements StreamUser {
@@ -112,6 +139,9 @@ export class Connection implements StreamUser {
   #length = 0;
   /** A request is being answered elsewhere: by a person, or on another thread. */
   #busy = false;
+  /** Answers whose records are not written yet. */
+  #leaving: Uint8Array[] = [];
+  #leavingBytes = 0;
   #ended = false;
   #closed = false;
 
@@ -148,7 +178,7 @@ export class Connection implements StreamUser {
   }
 
   get #blocked(): boolean {
-    return this.#busy || this.#stream.unsent > MAX_UNSENT_BYTES;
+    return this.#busy || this.#stream.unsent + this.#leavingBytes > MAX_UNSENT_BYTES;
   }
 
   /**
@@ -192,12 +222,13 @@ export class Connection implements StreamUser {
       if (length > MAX_FRAME_BYTES || length === 0) {
         // Too long, or a message without its number: OpenSSH closes as well.
         this.#write(batch);
+        this.#shared.outbox.release();
         this.close();
         return bytes.length;
       }
       const end = at + LENGTH_BYTES + length;
       if (end > bytes.length) break;
-      const answer = this.#session.handle(bytes.subarray(at + LENGTH_BYTES, end));
+      const answer = this.#session.answer(bytes.subarray(at + LENGTH_BYTES, end));
       at = end;
       if (answer instanceof Uint8Array) {
         batch.push(answer);
@@ -218,9 +249,33 @@ export class Connection implements StreamUser {
     });
   }
 
-  /** Writes answers in one piece, each with its length in front: some clients take one read for one answer. */
+  /** Lets answers go once their records are written, and never before those of earlier requests. */
   #write(answers: readonly Uint8Array[]): void {
     if (answers.length === 0 || this.#closed) return;
+    const { outbox } = this.#shared;
+    if (this.#leaving.length === 0 && !outbox.hasUnwritten) {
+      this.#send(answers);
+      return;
+    }
+    if (this.#leaving.length === 0) outbox.put(this);
+    for (const answer of answers) {
+      this.#leaving.push(answer);
+      this.#leavingBytes += answer.length;
+    }
+  }
+
+  /** Records were written, or could not be. */
+  release(isWritten: boolean): void {
+    const answers = isWritten ? this.#leaving : this.#leaving.map((answer) => this.#session.withheld(answer));
+    this.#leaving = [];
+    this.#leavingBytes = 0;
+    if (this.#closed) return;
+    this.#send(answers);
+    this.#resume();
+  }
+
+  /** Writes answers in one piece, each with its length in front: some clients take one read for one answer. */
+  #send(answers: readonly Uint8Array[]): void {
     let length = 0;
     for (const answer of answers) length += LENGTH_BYTES + answer.length;
     const out = length <= outgoing.length ? outgoing : new Uint8Array(length);
@@ -286,7 +341,7 @@ export class Connection implements StreamUser {
       return;
     }
     if (this.#closed || this.#blocked) return;
-    if (this.#ended) this.#finish();
+    if (this.#ended && this.#leaving.length === 0) this.#finish();
     else this.#stream.resume();
   }
 
@@ -294,7 +349,7 @@ export class Connection implements StreamUser {
   end(): void {
     this.#ended = true;
     if (this.#busy) this.#session.close();
-    if (!this.#blocked) this.#finish();
+    if (!this.#blocked && this.#leaving.length === 0) this.#finish();
   }
 
   #finish(): void {

@@ -6,7 +6,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Agent } from '../agent/agent.ts';
 import type { Guard, Peer } from '../agent/ports.ts';
 import { openFilesLimit } from '../native/libc.ts';
-import { Connection, HeldBytes, READ_BYTES, type Shared } from './connection.ts';
+import { Connection, HeldBytes, Outbox, READ_BYTES, type Shared } from './connection.ts';
 import { peerOf } from './peer.ts';
 import type { Handle } from './stream.ts';
 
@@ -45,7 +45,7 @@ function sharedOf(agent: Agent): AgentShared {
   if (found === undefined) {
     const held = new HeldBytes(agent.custody);
     const buffer = agent.custody.buffer(READ_BYTES);
-    found = { held, buffer, worked: () => {}, open: 0, openThroughGuards: 0 };
+    found = { held, buffer, outbox: new Outbox(agent), worked: () => {}, open: 0, openThroughGuards: 0 };
     sharedByAgent.set(agent, found);
   }
   return found;

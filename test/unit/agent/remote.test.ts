@@ -38,6 +38,10 @@ class Kept implements Records {
     return String(this.uses.length);
   }
 
+  get hasUnwritten(): boolean {
+    return this.uses.length > 0;
+  }
+
   flush(): boolean {
     return this.isWritable;
   }
