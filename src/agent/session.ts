@@ -298,6 +298,12 @@ export class Session {
     return this.refuse(`${sentence}: ${reason}`);
   }
 
+  /** The connection ends in a way that no honest client's does. */
+  broken(reason: string): void {
+    this.note({ kind: 'connection', outcome: 'failed', sentence: 'a connection that broke off', reason });
+    this.agent.writeRecords();
+  }
+
   async #lock(passphrase: Uint8Array): Promise<Uint8Array> {
     const { agent } = this;
     agent.expire();

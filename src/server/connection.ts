@@ -48,7 +48,8 @@ export class HeldBytes {
     for (const other of this.#holders) {
       const over = secret ? this.#secret + size > MAX_HELD_SECRET_BYTES : this.#plain + size > MAX_HELD_BYTES;
       if (!over) break;
-      if (other !== holder && other.holdsSecret === secret) other.close();
+      if (other !== holder && other.holdsSecret === secret)
+        other.breakOff('half a message held for long, and room is short');
     }
     const slot = secret ? this.#custody.passing(size) : undefined;
     if (slot === undefined) this.#plain += size;
@@ -161,8 +162,17 @@ export class Connection implements StreamUser {
     return this.#run?.slot !== undefined;
   }
 
+  /** Closes, and has it written down why. */
+  breakOff(reason: string): void {
+    if (!this.#closed) this.#session.broken(reason);
+    this.#length = 0;
+    this.close();
+  }
+
   close(): void {
     if (this.#closed) return;
+    // What waits behind an answer that is due was whole, or may be.
+    if (this.#length > 0 && !this.#busy) this.#session.broken('it ended in the middle of a message');
     this.#closed = true;
     this.#session.close();
     this.#release();
@@ -198,7 +208,7 @@ export class Connection implements StreamUser {
       }
     } catch {
       // Custody has no room for this frame: the connection goes, the agent and its keys stay.
-      this.close();
+      this.breakOff('no room for its message');
     }
     if (this.#closed) return false;
     return !this.#blocked || this.#length < MAX_WAITING_BYTES;
@@ -223,7 +233,7 @@ export class Connection implements StreamUser {
         // Too long, or a message without its number: OpenSSH closes as well.
         this.#write(batch);
         this.#shared.outbox.release();
-        this.close();
+        this.breakOff(length === 0 ? 'a message without a number' : 'a message that is too long');
         return bytes.length;
       }
       const end = at + LENGTH_BYTES + length;

@@ -16,6 +16,8 @@ export const RESERVED_DESCRIPTORS = 32;
 export const MAX_GUARD_CONNECTIONS = 64;
 /** Of all connections, one in so many may come through guards: the rest stays for this machine. */
 const GUARDS_SHARE = 4;
+/** And one in so many may be one process's. */
+const PROCESS_SHARE = 2;
 
 /** Node's handle of the listening socket, which calls `onconnection` on itself for each that it accepts. */
 interface Listener {
@@ -36,6 +38,8 @@ interface AgentShared extends Shared {
   worked: () => void;
   open: number;
   openThroughGuards: number;
+  /** Connections of each process: one that passes on what others ask must leave room for the owner's own. */
+  readonly ofProcess: Map<number | undefined, number>;
 }
 
 const sharedByAgent = new WeakMap<Agent, AgentShared>();
@@ -45,7 +49,15 @@ function sharedOf(agent: Agent): AgentShared {
   if (found === undefined) {
     const held = new HeldBytes(agent.custody);
     const buffer = agent.custody.buffer(READ_BYTES);
-    found = { held, buffer, outbox: new Outbox(agent), worked: () => {}, open: 0, openThroughGuards: 0 };
+    found = {
+      held,
+      buffer,
+      outbox: new Outbox(agent),
+      worked: () => {},
+      open: 0,
+      openThroughGuards: 0,
+      ofProcess: new Map(),
+    };
     sharedByAgent.set(agent, found);
   }
   return found;
@@ -66,6 +78,7 @@ export function createAgentServer(agent: Agent, guard?: Guard): AgentServer {
   const all = sharedOf(agent);
   const ownUid = process.geteuid?.();
   const maxConnections = Math.max(1, openFilesLimit() - RESERVED_DESCRIPTORS);
+  const maxOfProcess = Math.max(1, Math.floor(maxConnections / PROCESS_SHARE));
   const maxThroughGuards = Math.max(1, Math.floor(maxConnections / GUARDS_SHARE));
 
   function hasRoom(): boolean {
@@ -95,24 +108,46 @@ export function createAgentServer(agent: Agent, guard?: Guard): AgentServer {
       handle.close();
       return;
     }
+    const own = all.ofProcess.get(peer.pid) ?? 0;
+    if (own >= maxOfProcess) {
+      refuse(handle, `${own} connections of its process are open already`, peer);
+      return;
+    }
     const connection = new Connection(handle, all, agent.openSession(peer, guard), forget);
     connections.set(connection, peer);
     count(1);
+    all.ofProcess.set(peer.pid, own + 1);
     connection.start();
   }
 
   function forget(connection: Connection): void {
+    const peer = connections.get(connection);
     if (!connections.delete(connection)) return;
     count(-1);
+    const left = (all.ofProcess.get(peer?.pid) ?? 1) - 1;
+    if (left > 0) all.ofProcess.set(peer?.pid, left);
+    else all.ofProcess.delete(peer?.pid);
     all.worked();
   }
 
   function admit(handle: Handle): void {
     if (hasRoom()) accept(handle);
-    else {
-      log('error', `connection refused: ${connections.size} are open already`);
-      handle.close();
-    }
+    else refuse(handle, `${all.open} are open already`);
+  }
+
+  function refuse(handle: Handle, reason: string, peer?: Peer): void {
+    log('error', `connection refused: ${reason}`);
+    handle.close();
+    agent.ports.records?.append({
+      kind: 'connection',
+      outcome: 'denied',
+      sentence: 'connect',
+      reason,
+      forwarded: guard !== undefined,
+      ...(guard === undefined ? {} : { guard: guard.id }),
+      ...(peer === undefined ? {} : { peer: { uid: peer.uid, pid: peer.pid ?? null, programs: [] } }),
+    });
+    agent.writeRecords();
   }
 
   // @ts-expect-error pauseOnCreate is documented for neither; without it a socket is read before it can be taken over.

@@ -248,7 +248,9 @@ describe('ssh-config', () => {
     expect(stderr).toContain('known_hosts has no key of nowhere.example');
     expect(stderr).toContain('Cannot forward agent socket path');
     const insisting = await there.run('/usr/bin/ssh', ['-F', setting.path('guarded_config'), '-A', 'a', LIST]);
-    expect(insisting).toMatchObject({ status: 1, stdout: '' });
+    // ssh 9.2 ends with ssh-add's status, or with 255 where the refused channel ends the session first.
+    expect(insisting.stdout).toBe('');
+    expect(insisting.status).not.toBe(0);
   });
 
   it('forwards nothing where ssh has no agent for itself (its comments tell)', async () => {
