@@ -22,6 +22,8 @@ export const QUESTION_MS = 90_000;
 export const MAX_CONSENTS = 256;
 /** A process that comes from afar and was refused this often in a row is asked about no more... */
 export const MAX_REFUSALS = 3;
+/** The same for one that hung up before it was answered, which a person may do, too. */
+export const MAX_HANG_UPS = 9;
 /** ...for this long, in milliseconds. */
 export const SILENCE_MS = 5 * 60 * 1000;
 /** Processes whose refusals are remembered. */
@@ -51,10 +53,16 @@ interface Waiting {
   readonly command: PeerProcess | undefined;
   readonly ended: Promise<Outcome>;
   requests: number;
+  /** A yes for one request was used by one. */
+  isUsed: boolean;
   end(outcome: Outcome): void;
 }
 
 const NO_ANSWER = 'no answer came in time';
+const HUNG_UP = 'the client hung up';
+const COUNTED: ReadonlySet<string> = new Set([NO_ANSWER, HUNG_UP]);
+/** A refusal weighs as many hang-ups as make up one. */
+const REFUSAL_WEIGHT = MAX_HANG_UPS / MAX_REFUSALS;
 const unanswered = (reason: string): Outcome => ({ kind: 'unanswered', reason });
 
 /** Names a process for good where the system tells when it started. */
@@ -165,17 +173,24 @@ export class Questions {
     const left = new Promise<Outcome>((resolve) => {
       leave = () => {
         mine.requests--;
-        if (mine.requests === 0) mine.end(unanswered('the client hung up'));
-        resolve(unanswered('the client hung up'));
+        if (mine.requests === 0) mine.end(unanswered(HUNG_UP));
+        resolve(unanswered(HUNG_UP));
       };
     });
     if (hangUp.aborted) leave();
     else hangUp.addEventListener('abort', leave, { once: true });
+    let outcome: Outcome;
     try {
-      return await Promise.race([ended, left]);
+      outcome = await Promise.race([ended, left]);
     } finally {
       hangUp.removeEventListener('abort', leave);
     }
+    // Whoever is on the way can ask in the words of somebody else's question: the one who agreed to it saw one.
+    if (!facts.forwarded || outcome.kind !== 'answered' || !outcome.reply.allow || outcome.reply.scope !== 'once')
+      return outcome;
+    if (mine.isUsed) return this.ask(asked, facts, command, hangUp);
+    mine.isUsed = true;
+    return outcome;
   }
 
   #noRoom(facts: Facts, name: string): string | undefined {
@@ -183,9 +198,8 @@ export class Questions {
     if (size >= MAX_WAITING_QUESTIONS) return `${size} questions wait for an answer already`;
     if (!facts.forwarded) return undefined;
     const refused = this.#refused.get(name);
-    if (refused !== undefined && refused.count >= MAX_REFUSALS) {
-      if (this.#clock.now() - refused.at < SILENCE_MS)
-        return `not asked: it was refused ${refused.count} times in a row`;
+    if (refused !== undefined && refused.count >= MAX_HANG_UPS) {
+      if (this.#clock.now() - refused.at < SILENCE_MS) return 'not asked: it was refused again and again';
       this.#refused.delete(name);
     }
     const afar = [...this.#waiting.values()].filter((other) => other.facts.forwarded);
@@ -213,6 +227,7 @@ export class Questions {
       command,
       ended,
       requests: 0,
+      isUsed: false,
       end: (outcome) => {
         if (over.signal.aborted) return;
         over.abort();
@@ -252,8 +267,9 @@ export class Questions {
   #learn(waiting: Waiting, outcome: Outcome, name: string): void {
     const isYes = outcome.kind === 'answered' && outcome.reply.allow;
     if (isYes) this.#refused.delete(name);
-    else if (waiting.facts.forwarded && (outcome.kind === 'answered' || outcome.reason === NO_ANSWER)) {
-      const count = (this.#refused.get(name)?.count ?? 0) + 1;
+    else if (waiting.facts.forwarded && (outcome.kind === 'answered' || COUNTED.has(outcome.reason))) {
+      const isHungUp = outcome.kind === 'unanswered' && outcome.reason === HUNG_UP;
+      const count = (this.#refused.get(name)?.count ?? 0) + (isHungUp ? 1 : REFUSAL_WEIGHT);
       this.#refused.delete(name);
       this.#refused.set(name, { count, at: this.#clock.now() });
       const oldest = this.#refused.keys().next();

@@ -58,6 +58,8 @@ function nameOfSigned(facts: Facts): string | undefined {
 /** A use, without what is the same for all of a connection. */
 type UseAsked = Omit<Use, 'hosts' | 'forwarded' | 'relay' | 'guard' | 'peer'>;
 
+const LOCKED = 'the agent is locked';
+
 /** How a record calls each request. */
 const USES: Readonly<Record<Request['kind'], readonly [Use['kind'], string]>> = {
   list: ['list', 'list the keys'],
@@ -72,6 +74,15 @@ const USES: Readonly<Record<Request['kind'], readonly [Use['kind'], string]>> = 
   extension: ['extension', 'an extension'],
   unknown: ['extension', 'an unknown request'],
 };
+
+/** Requests that fail by what is to be added; signatures write down their own failures. */
+const ADDING: ReadonlyMap<number | undefined, Request['kind']> = new Map([
+  [REQUEST_NUMBERS.add, 'add'],
+  [REQUEST_NUMBERS.addConstrained, 'add'],
+  [REQUEST_NUMBERS.addToken, 'addToken'],
+  [REQUEST_NUMBERS.addTokenConstrained, 'addToken'],
+  [REQUEST_NUMBERS.removeToken, 'removeToken'],
+]);
 
 /** What only the owner may do, and nobody from another machine or through a guard (DESIGN section 5, the table's last row). */
 const ownersAlone: ReadonlySet<Request['kind']> = new Set([
@@ -149,9 +160,12 @@ export class Session {
     try {
       answer = mayHoldMldsa(message) ? this.#afterLoading(message) : this.#dispatch(decodeRequest(message));
     } catch (error) {
-      return this.#failed(error);
+      return this.#failed(error, message[0]);
     }
-    return answer instanceof Uint8Array ? answer : answer.catch((error: unknown) => this.#failed(error));
+    if (answer instanceof Uint8Array) return answer;
+    // By then the message may be wiped.
+    const number = message[0];
+    return answer.catch((error: unknown) => this.#failed(error, number));
   }
 
   #release(answer: Uint8Array): Uint8Array {
@@ -234,14 +248,22 @@ export class Session {
     }
   }
 
-  #failed(error: unknown): Uint8Array {
+  #failed(error: unknown, number: number | undefined): Uint8Array {
     const { log } = this.agent.ports;
     if (error instanceof WireError) {
       log('info', `malformed request: ${error.message}`);
       this.note({ kind: 'malformed', outcome: 'failed', sentence: 'malformed request', reason: error.message });
-    } else if (error instanceof KeyError) log('info', `refused: ${error.message}`);
+      return failure;
+    }
+    const kind = ADDING.get(number);
     // The text of an unexpected error is not ours to vouch for.
-    else log('error', `refused: internal error ${error instanceof Error ? error.name : ''}`);
+    const reason =
+      error instanceof KeyError ? error.message : `internal error ${error instanceof Error ? error.name : ''}`;
+    if (kind !== undefined) {
+      const [use, sentence] = USES[kind];
+      this.note({ kind: use, outcome: 'denied', sentence, reason });
+    }
+    log(error instanceof KeyError ? 'info' : 'error', `refused: ${reason}`);
     return failure;
   }
 
@@ -251,8 +273,12 @@ export class Session {
     if (request.kind !== 'sign' && this.#isStrict) this.circumstances(request);
     if (agent.lock.locked) {
       const gate = whileLocked[request.kind];
-      if (gate === 'empty') return noIdentities;
-      if (gate === 'refuse') return this.deny(request.kind, 'the agent is locked');
+      if (gate === 'empty') {
+        if (this.isRestricted)
+          this.note({ kind: 'list', outcome: 'denied', sentence: 'list the keys', reason: LOCKED });
+        return noIdentities;
+      }
+      if (gate === 'refuse') return this.deny(request.kind, LOCKED);
     }
     if (ownersAlone.has(request.kind) && this.isRestricted) return this.deny(request.kind, 'not for other machines');
     switch (request.kind) {
@@ -326,8 +352,11 @@ export class Session {
 
   #extension(name: string, body: Uint8Array): Uint8Array {
     if (name === SESSION_BIND) return this.#bind(body);
-    if (this.agent.lock.locked) return this.deny('extension', 'the agent is locked');
-    if (name === QUERY && body.length === 0) return served;
+    if (this.agent.lock.locked) return this.deny('extension', LOCKED);
+    if (name === QUERY && body.length === 0) {
+      if (this.isRestricted) this.note({ kind: 'extension', outcome: 'allowed', sentence: 'query the extensions' });
+      return served;
+    }
     return this.deny('extension', `${visible(name, 64)} is not served`);
   }
 

@@ -170,7 +170,9 @@ function askPerson(session: Session, decision: Extract<Decision, { effect: 'ask'
   for (const scope of scopesFor(facts, command?.process)) {
     const claimed = command?.claimedText ?? '';
     const commandText = `${claimed} (pid ${command?.process.pid ?? 0})`;
-    offers.push({ scope, text: offerText(scope, commandText, placeOf(facts)) });
+    const text = offerText(scope, commandText, placeOf(facts));
+    // From afar a command is no more than a way: the answer is for one place.
+    offers.push({ scope, text: scope === 'command' && facts.forwarded ? `${placeOf(facts)}, ${text}` : text });
   }
   const rule = facts.entry.confirm ? undefined : ruleFor(facts);
   if (rule !== undefined) offers.push({ scope: 'always', text: offerText('always', '', '') });

@@ -114,6 +114,7 @@ export function removeToken(session: Session, path: string): Uint8Array {
   // A library that is gone by now may still have keys here, under the path that it had.
   if (!keyring.entries().some((entry) => entry.provider === path)) provider = ports.devices.provider(path);
   const count = keyring.removeOf(provider);
+  if (count === 0) return session.deny('removeToken', 'no keys of it are held');
   ports.log('info', `removed ${count} keys of ${visible(provider, 256)}`);
   const sentence = `remove ${count} keys of ${visible(provider, 256)}`;
   session.note({ kind: 'remove-token', outcome: 'allowed', sentence });

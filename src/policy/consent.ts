@@ -87,7 +87,8 @@ export function consentTo(
     via: viaOf(facts),
     namespace: signed.kind === 'sshsig' ? signed.namespace : undefined,
     process: scope === 'command' ? command : undefined,
-    destination: scope === 'command' ? undefined : destinationOf(facts),
+    // A command here may do as it likes; what comes by it from afar may not.
+    destination: scope === 'command' && !facts.forwarded ? undefined : destinationOf(facts),
     until,
   });
 }
@@ -103,7 +104,10 @@ export function covers(consent: Consent, facts: Facts, command: PeerProcess | un
   if (consent.purpose !== purposeOf(facts) || consent.guardId !== facts.guard?.id) return false;
   if (consent.forwarded !== facts.forwarded || consent.via !== viaOf(facts)) return false;
   if (consent.namespace !== (signed.kind === 'sshsig' ? signed.namespace : undefined)) return false;
-  if (consent.scope === 'command') return consent.process !== undefined && isSame(consent.process, command);
+  if (consent.scope === 'command') {
+    if (consent.process === undefined || !isSame(consent.process, command)) return false;
+    if (!consent.forwarded) return true;
+  }
   const agreed = consent.destination;
   const asked = destinationOf(facts);
   if (agreed === undefined || asked === undefined) return agreed === asked;

@@ -3,8 +3,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { WatchQuestion } from '../../src/cli/controlcommands.ts';
 import { askControl, type ControlStream, openControl } from '../../src/cli/control.ts';
+import type { WatchQuestion } from '../../src/cli/controlcommands.ts';
 import type { Scope } from '../../src/policy/rules.ts';
 import { controlSocketPath } from '../../src/server/listen.ts';
 import { type Sshd, user, writeClientConfig } from '../support/sshd.ts';
@@ -79,7 +79,12 @@ async function repositoryOf(name: string): Promise<string> {
   mkdirSync(folder);
   const stream = ['reset refs/heads/main'];
   for (let i = 0; i < COMMITS; i++)
-    stream.push('commit refs/heads/main', `committer Alice <alice@example.org> ${1_700_000_000 + i} +0000`, 'data 1', 'x');
+    stream.push(
+      'commit refs/heads/main',
+      `committer Alice <alice@example.org> ${1_700_000_000 + i} +0000`,
+      'data 1',
+      'x',
+    );
   await job(['/usr/bin/git', 'init', '-q', folder]);
   const filled = await setting.run('/usr/bin/git', ['fast-import', '--quiet'], {
     cwd: folder,
@@ -138,11 +143,7 @@ it('a playbook over 20 hosts with a key that is to be confirmed asks at most twi
     ANSIBLE_FORKS: '10',
     ANSIBLE_SSH_ARGS: `-F ${config} -o ControlMaster=no`,
   };
-  const said = await job(
-    ['/usr/bin/ansible-playbook', '-v', '-i', 'inventory', '-u', user, 'play.yml'],
-    place,
-    env,
-  );
+  const said = await job(['/usr/bin/ansible-playbook', '-v', '-i', 'inventory', '-u', user, 'play.yml'], place, env);
   for (const host of hosts) {
     expect(said).toContain(host.word);
     expect(host.accepted().at(-1)).toBe(key.name);
