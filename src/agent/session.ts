@@ -22,29 +22,12 @@ import { RESPONSE_NUMBERS } from '../wire/responses.ts';
 import { visible } from '../wire/visible.ts';
 import type { Agent } from './agent.ts';
 import { type Answer, extensionFailure, failure, noIdentities, served, success } from './answers.ts';
+import { ADDING, LOCKED, ownersAlone, USES, whileLocked } from './gates.ts';
 import { addKey, listKeys, removeKey } from './identities.ts';
 import type { Use } from './ports.ts';
 import { signData } from './sign.ts';
 import { addToken, removeToken } from './tokens.ts';
 import { surroundingsOf } from './uses.ts';
-
-/**
- * What a locked agent does with each request. A binding only says where a connection goes and has to be known later
- * (CVE-2026-73281: refused while locked, a forwarded connection counted as local afterwards).
- */
-const whileLocked: Readonly<Record<Request['kind'], 'serve' | 'empty' | 'refuse'>> = {
-  list: 'empty',
-  unlock: 'serve',
-  extension: 'serve', // session-bind alone; see #extension
-  sign: 'refuse',
-  add: 'refuse',
-  remove: 'refuse',
-  removeAll: 'refuse',
-  addToken: 'refuse',
-  removeToken: 'refuse',
-  lock: 'refuse',
-  unknown: 'refuse',
-};
 
 /** Names what is signed where its words depend on nothing else; undefined: they may. */
 function nameOfSigned(facts: Facts): string | undefined {
@@ -57,44 +40,6 @@ function nameOfSigned(facts: Facts): string | undefined {
 
 /** A use, without what is the same for all of a connection. */
 type UseAsked = Omit<Use, 'hosts' | 'forwarded' | 'relay' | 'guard' | 'peer'>;
-
-const LOCKED = 'the agent is locked';
-
-/** How a record calls each request. */
-const USES: Readonly<Record<Request['kind'], readonly [Use['kind'], string]>> = {
-  list: ['list', 'list the keys'],
-  sign: ['sign', 'sign'],
-  add: ['add', 'add a key'],
-  remove: ['remove', 'remove a key'],
-  removeAll: ['remove-all', 'remove all keys'],
-  addToken: ['add-token', 'load a token'],
-  removeToken: ['remove-token', 'remove the keys of a token'],
-  lock: ['lock', 'lock the agent'],
-  unlock: ['unlock', 'unlock the agent'],
-  extension: ['extension', 'an extension'],
-  unknown: ['extension', 'an unknown request'],
-};
-
-/** Requests that fail by what is to be added; signatures write down their own failures. */
-const ADDING: ReadonlyMap<number | undefined, Request['kind']> = new Map([
-  [REQUEST_NUMBERS.add, 'add'],
-  [REQUEST_NUMBERS.addConstrained, 'add'],
-  [REQUEST_NUMBERS.addToken, 'addToken'],
-  [REQUEST_NUMBERS.addTokenConstrained, 'addToken'],
-  [REQUEST_NUMBERS.removeToken, 'removeToken'],
-]);
-
-/** What only the owner may do, and nobody from another machine or through a guard (DESIGN section 5, the table's last row). */
-const ownersAlone: ReadonlySet<Request['kind']> = new Set([
-  'add',
-  'remove',
-  'removeAll',
-  'addToken',
-  'removeToken',
-  'lock',
-  'unlock',
-  'unknown',
-]);
 
 /** Whether a key or a host key in `message` may be of the composite type, whose code is loaded when first needed. */
 function mayHoldMldsa(message: Uint8Array): boolean {
