@@ -26,7 +26,7 @@ export interface StreamUser {
   read(chunk: Uint8Array): boolean;
   /** The other end sends no more. */
   end(): void;
-  /** What was written has gone out. */
+  /** What was written has gone out, where it was more than Node's mark for a stream: 64 KiB at most. */
   drained(): void;
   /** The stream broke, or was closed. */
   gone(): void;

@@ -39,6 +39,8 @@ afterEach(() => {
 });
 
 /** What a user of a stream is told, in order. */
+const MARK = 64 * 1024;
+
 class Told {
   readonly buffer = new Uint8Array(BUFFER_BYTES);
   readonly events: string[] = [];
@@ -100,11 +102,12 @@ describe.each([
     client.pause();
     const piece = new Uint8Array(100_000);
     let written = 0;
-    while (told.stream.unsent === 0 && written < 100) told.stream.write(piece.fill(++written), piece.length);
+    // Node tells of the end of what waited only where that was more than its own mark: 64 KiB since Node 22.
+    while (told.stream.unsent < 2 * MARK && written < 100) told.stream.write(piece.fill(++written), piece.length);
     // What was given may change at once.
     told.stream.write(piece.fill(++written), 10);
     piece.fill(0);
-    expect(told.stream.unsent).toBeGreaterThan(0);
+    expect(told.stream.unsent).toBeGreaterThan(MARK);
     const got: Buffer[] = [];
     client.on('data', (chunk: Buffer) => got.push(chunk));
     client.resume();
