@@ -130,6 +130,11 @@ export class Questions {
     return false;
   }
 
+  /** Refuses all that waits: the agent ends. */
+  endAll(reason: string): void {
+    for (const waiting of [...this.#waiting.values()]) waiting.end(unanswered(reason));
+  }
+
   /** The lasting answer that covers a request, if there is one. */
   consentFor(facts: Facts, command: PeerProcess | undefined): Consent | undefined {
     if (this.#consents.length === 0) return undefined;
@@ -158,7 +163,9 @@ export class Questions {
     const name = nameOf(facts);
     const apart = asked.mayMerge ? '' : String(this.#count);
     const what = identityOf(facts) ?? this.#count;
-    const identity = JSON.stringify([apart, asked.sentence, what, facts.guard?.id, name, command?.pid]);
+    // Here the parts of one command ask as one; from afar one process speaks for who knows whom.
+    const who = facts.forwarded || command === undefined ? [name, command?.pid] : [command.pid, command.startTime];
+    const identity = JSON.stringify([apart, asked.sentence, what, facts.guard?.id, facts.forwarded, who]);
     let waiting = this.#waiting.get(identity);
     if (waiting === undefined || waiting.facts.entry !== facts.entry) {
       const refusal = this.#noRoom(facts, name);

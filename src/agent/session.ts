@@ -57,6 +57,8 @@ export class Session {
   /** Why it is taken for a relay; once noticed it stays so. */
   #relay: string | undefined;
   #circumstances: Circumstances | undefined;
+  /** What hashed names were tried with: other rules may speak of other hosts. */
+  #tried: readonly string[] | undefined;
   #surroundings: ReturnType<typeof surroundingsOf> | undefined;
   #described:
     | { readonly circumstances: Circumstances; readonly what: string; readonly description: Description }
@@ -130,20 +132,23 @@ export class Session {
   circumstances(asked?: Asked): Circumstances {
     const known = this.#circumstances;
     const { agent, peer, guard, bindings } = this;
-    const isNew = known?.bindings !== bindings;
+    const { namesOfInterest } = agent;
+    const isTried = this.#tried === namesOfInterest;
+    const isNew = known?.bindings !== bindings || !isTried;
     if (this.#relay === undefined && (isNew || (asked !== undefined && this.#isStrict)))
       this.#relay = agent.relays.notice(peer, bindings, asked);
     const relay = this.#relay;
     if (known !== undefined && !isNew && known.relay === relay) return known;
     const hosts = bindings.list.map((binding, i): Host => {
       const earlier = known?.hosts[i];
-      if (earlier !== undefined) return earlier;
+      if (earlier !== undefined && isTried) return earlier;
       // Hashed names are confirmed by trying those that the rules, guards and programs speak of.
-      const candidates = [...agent.namesOfInterest, ...hostCandidates(peer?.processes() ?? [])];
+      const candidates = [...namesOfInterest, ...hostCandidates(peer?.processes() ?? [])];
       const told = agent.ports.hosts.namesOf(binding.hostKey, candidates);
       return Object.freeze({ ...told, binding, fingerprint: fingerprint(binding.hostKey) });
     });
     const forwarded = guard !== undefined || relay !== undefined || isForwarded(bindings);
+    this.#tried = namesOfInterest;
     this.#surroundings = undefined;
     this.#circumstances = Object.freeze({ peer, guard, bindings, hosts, relay, forwarded });
     return this.#circumstances;

@@ -2,8 +2,8 @@
 import type { Scope } from '../agent/ports.ts';
 import { type Command, DONE_EXIT, Usage, withAgent } from './command.ts';
 import { askControl, openControl } from './control.ts';
-import { type Output, shown } from './output.ts';
-import { detailsOf, flat, jsonLine, questionsOf, SCOPES, type WatchQuestion } from './questions.ts';
+import { jsonText, type Output, shown } from './output.ts';
+import { detailsOf, flat, questionsOf, SCOPES, type WatchQuestion } from './questions.ts';
 
 interface Arguments {
   readonly id: string | undefined;
@@ -50,7 +50,7 @@ async function list(path: string, json: boolean, output: Output): Promise<number
   const stream = await openControl(path, 'watch', {}, () => {});
   stream.close();
   const questions = questionsOf(stream.result);
-  if (json) output.line(jsonLine({ questions }));
+  if (json) output.line(jsonText({ questions }));
   else if (questions.length === 0) output.line('Nothing waits for an answer.');
   else output.lines(questions.flatMap(listedLines));
   return DONE_EXIT;
@@ -67,7 +67,7 @@ async function run(
     if (id === undefined) return list(path, json, output);
     const given = { id, by: command, ...(scope === undefined ? {} : { scope }) };
     const result = (await askControl(path, command, given)) as { readonly scope?: unknown };
-    if (json) output.line(jsonLine(result));
+    if (json) output.line(jsonText(result));
     else if (command === 'deny') output.line(`${shown(id)}: refused`);
     else output.line(`${shown(id)}: allowed (${shown(String(result?.scope ?? 'once'))})`);
     return DONE_EXIT;

@@ -2,7 +2,7 @@
 import { basename } from 'node:path';
 import { type Command, configurationFile, DONE_EXIT, FAILED_EXIT, Usage } from './command.ts';
 import { loadConfiguration } from './configuration.ts';
-import { type Output, shown } from './output.ts';
+import { jsonText, type Output, shown } from './output.ts';
 import { ruleWarnings } from './rulewarnings.ts';
 
 const USAGE = `usage: latchkey check [--json] [FILE]
@@ -36,8 +36,7 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv, output: Outp
   const rules = 'errors' in loaded ? [] : loaded.configuration.rules;
   const warnings = ruleWarnings(rules).map(({ line, text }) => ({ line, text: `${name}:${line}: warning: ${text}` }));
   const ok = errors.length === 0;
-  if (json)
-    output.line(JSON.stringify({ file, ok, missing: isMissing, rules: rules.length, errors, warnings }, undefined, 2));
+  if (json) output.line(jsonText({ file, ok, missing: isMissing, rules: rules.length, errors, warnings }, 2));
   else {
     for (const { text } of [...errors, ...warnings]) output.error(text);
     if (isMissing && !named) output.line(`no ${shown(file)}: the defaults hold`);

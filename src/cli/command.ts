@@ -80,7 +80,8 @@ export async function withAgent(
   } catch (error) {
     const isSystem = error instanceof Error && 'syscall' in error;
     if (error instanceof ControlError && error.isRefusal) {
-      output.error(`latchkey: ${shown(error.message)}`);
+      // Errors of a configuration are a line each.
+      output.error(`latchkey: ${error.message.split('\n').map(shown).join('\n')}`);
       return FAILED_EXIT;
     }
     if (!isSystem && !(error instanceof ControlError)) throw error;

@@ -6,7 +6,7 @@ import { agentSocket, type Command, DONE_EXIT, FAILED_EXIT, Usage, withAgent } f
 import { askControl } from './control.ts';
 import { becomeCommand, leave, type Word } from './daemon.ts';
 import { GUARD_OPTIONS, type GuardWords, guardArguments, noWords, takeGuardOption } from './guardoptions.ts';
-import { Fatal, type Output, shown } from './output.ts';
+import { Fatal, jsonText, type Output, shown } from './output.ts';
 
 const USAGE = `usage: latchkey guard [--key KEY] [--to [user@]HOST] [--via HOST] [--for TIME] [--count N] [--ask | --allow]
                       [--json] [-- COMMAND [ARG ...]]
@@ -117,7 +117,7 @@ function describe(guard: ShownGuard): readonly string[] {
 
 async function list(control: string, json: boolean, output: Output): Promise<number> {
   const found = (await askControl(control, 'guards')) as { readonly guards: readonly ShownGuard[] };
-  if (json) output.line(JSON.stringify(found, null, 2));
+  if (json) output.line(jsonText(found, 2));
   else if (found.guards.length === 0) output.line('no guards are open');
   else output.lines(found.guards.flatMap(describe));
   return DONE_EXIT;
@@ -125,7 +125,7 @@ async function list(control: string, json: boolean, output: Output): Promise<num
 
 async function revoke(control: string, id: string, json: boolean, output: Output): Promise<number> {
   const found = await askControl(control, 'revoke', { id });
-  output.line(json ? JSON.stringify(found, null, 2) : `${id === 'all' ? 'all guards' : shown(id)} ended`);
+  output.line(json ? jsonText(found, 2) : `${id === 'all' ? 'all guards' : shown(id)} ended`);
   return DONE_EXIT;
 }
 
@@ -162,11 +162,11 @@ async function open(parsed: Parsed, control: string, env: NodeJS.ProcessEnv, out
   const guard = (await askControl(control, 'guard', given)) as ShownGuard;
   if (command.length > 0) {
     const { variables, edit } = commandWith(command, guard.path, agentSocket(env, words.socket));
-    output.error(becomeCommand(command, variables, edit));
+    output.error(shown(becomeCommand(command, variables, edit)));
     // With this process the guard ends as well.
     leave(FAILED_EXIT);
   }
-  output.line(json ? JSON.stringify(guard, null, 2) : guard.path);
+  output.line(json ? jsonText(guard, 2) : guard.path);
   return DONE_EXIT;
 }
 

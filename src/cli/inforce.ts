@@ -51,6 +51,15 @@ export function withRule(content: string, rule: string, before: number | undefin
   return [...lines.slice(0, at), ...rule.split('\n'), ...lines.slice(at)].join('\n');
 }
 
+/** Whether `content` has this very rule already, not behind the one in line `before`. */
+export function hasRule(content: string, rule: string, before: number | undefined): boolean {
+  const at = `\n${content}`.indexOf(`\n${rule}`);
+  if (at < 0) return false;
+  // Another condition behind it would make it another rule.
+  const isWhole = /^(?:\s|#[^\n]*\n)*(?:\[|$)/.test(content.slice(at + rule.length));
+  return isWhole && (before === undefined || content.slice(0, at).split('\n').length <= before);
+}
+
 export class ConfigurationInForce {
   readonly file: string;
   readonly #log: Log;
@@ -151,6 +160,8 @@ export class ConfigurationInForce {
    */
   async addRule(rule: string, before: number | undefined): Promise<boolean> {
     try {
+      // From here to the end nothing is awaited: two answers at once would each write the file without the other's rule.
+      const { parseConfiguration } = await import('./configurationschema.ts');
       let content = '';
       let mode = 0o600;
       // Where the name is a link, what it leads to is written, and the link stays.
@@ -163,8 +174,12 @@ export class ConfigurationInForce {
         if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
         mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
       }
+      // One answer may be for many requests, and the same answer be given to several.
+      if (hasRule(content, rule, before)) {
+        await this.reload();
+        return true;
+      }
       const changed = withRule(content, rule, before);
-      const { parseConfiguration } = await import('./configurationschema.ts');
       if ('errors' in parseConfiguration(changed, basename(file))) {
         this.#log('error', `${file}: it could not be read with the rule in it`);
         return false;

@@ -7,8 +7,8 @@ import { fingerprint, parsePublicKey } from '../keys/publickey.ts';
 import { WireError } from '../wire/error.ts';
 import { agentSocket, type Command, DONE_EXIT, Usage } from './command.ts';
 import { listRecords, recordsFolder } from './log.ts';
-import { type Output, shown } from './output.ts';
-import { jsonLine, localTime, words } from './recordwords.ts';
+import { jsonText, type Output, shown } from './output.ts';
+import { localTime, words } from './recordwords.ts';
 
 const USAGE = `usage: latchkey keys [--unused days] [--json] [--socket socket]
 
@@ -187,7 +187,7 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv, output: Outp
       inAgent: inAgent ?? null,
       places: [...places.values()],
     }));
-    output.line(jsonLine({ since, agent: answered, keys: told }));
+    output.line(jsonText({ since, agent: answered, keys: told }));
     return DONE_EXIT;
   }
   output.lines(keys.flatMap((use) => describe(use, since, now)));

@@ -88,7 +88,9 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
     else process.exitCode = await run(argv, env);
   } catch (error) {
     if (error instanceof OutputClosed) leave(OUTPUT_CLOSED_EXIT);
-    output.error(`latchkey: ${error instanceof Error ? error.message : 'unknown error'}`);
+    // The system's words hold paths as they were given.
+    const text = error instanceof Error ? error.message : 'unknown error';
+    output.error(`latchkey: ${text.split('\n').map(shown).join('\n')}`);
     leave(FAILED_EXIT);
   }
 }

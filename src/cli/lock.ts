@@ -6,7 +6,7 @@ import { connectAgent } from '../client/connect.ts';
 import { AgentError } from '../client/error.ts';
 import { agentSocket, type Command, DONE_EXIT, FAILED_EXIT, NO_AGENT_EXIT, parseCommon } from './command.ts';
 import { errorText } from './errors.ts';
-import { type Output, shown } from './output.ts';
+import { jsonText, type Output, shown } from './output.ts';
 import { readPassphrase } from './passphrase.ts';
 import { lock } from './ssh-add-agent.ts';
 
@@ -23,7 +23,7 @@ async function run(locking: boolean, argv: readonly string[], env: NodeJS.Proces
   }
   try {
     const done = await lock({ agent, out: output, ask: (prompt) => readPassphrase(prompt, env, output) }, locking);
-    if (json) output.line(JSON.stringify({ [locking ? 'locked' : 'unlocked']: done }));
+    if (json) output.line(jsonText({ [locking ? 'locked' : 'unlocked']: done }));
     return done ? DONE_EXIT : FAILED_EXIT;
   } finally {
     agent.close();

@@ -8,9 +8,9 @@ import { controlSocketPath } from '../server/listen.ts';
 import { agentSocket, type Command, DONE_EXIT, FAILED_EXIT, stateFolder, Usage } from './command.ts';
 import { askControl, ControlError } from './control.ts';
 import { systemErrorText } from './errors.ts';
-import { Fatal, type Output, shown } from './output.ts';
+import { Fatal, jsonText, type Output, shown } from './output.ts';
 import { type Filter, filtered, kindGiven, sinceGiven, UNREADABLE } from './recordfilter.ts';
-import { jsonLine, localTime, recordLines, terminalView } from './recordwords.ts';
+import { localTime, recordLines, terminalView } from './recordwords.ts';
 
 const USAGE = `usage: latchkey log [--since time] [--key key] [--host name] [--kind kind] [--denied] [--forwarded] [-n count]
                     [--follow] [--json]
@@ -62,7 +62,7 @@ export function listRecords(folder: string): readonly RecordFile[] {
   try {
     return recordFiles(folder);
   } catch (error) {
-    throw new Fatal(`latchkey: ${shown(folder)}: ${systemErrorText(error)}`, FAILED_EXIT);
+    throw new Fatal(`${shown(folder)}: ${systemErrorText(error)}`, FAILED_EXIT);
   }
 }
 
@@ -128,7 +128,7 @@ async function show(given: Given, env: NodeJS.ProcessEnv, output: Output): Promi
   let unreadable = 0;
   const waiting: string[] = [];
   const print = (record: ChainedRecord): void => {
-    if (json) waiting.push(jsonLine(record));
+    if (json) waiting.push(jsonText(record));
     else waiting.push(...recordLines(record, view));
     if (waiting.length >= BATCH) output.lines(waiting.splice(0));
   };
@@ -185,7 +185,7 @@ async function verify({ json, socket }: Given, env: NodeJS.ProcessEnv, output: O
   const exit = ok ? DONE_EXIT : FAILED_EXIT;
   const compared = live?.head != null;
   if (json) {
-    output.line(jsonLine({ ok, folder, ...result, comparedWithAgent: compared }));
+    output.line(jsonText({ ok, folder, ...result, comparedWithAgent: compared }));
     return exit;
   }
   const place = (file: string, line?: number): string => `${shown(file)}${line === undefined ? '' : `:${line}`}`;

@@ -60,6 +60,17 @@ export function shown(text: string): string {
   return safe.length === text.length || safe === text.replaceAll('\\', '\\\\') ? text : safe;
 }
 
+/** `value` as JSON that a terminal can show: what could drive it, or turn its text around, is escaped. Of `indent`, or one line. */
+export function jsonText(value: unknown, indent?: number): string {
+  return JSON.stringify(value, undefined, indent).replace(/[\u007f-\u{10ffff}]/gu, (character) =>
+    shown(character) === character
+      ? character
+      : [...Array(character.length).keys()]
+          .map((at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`)
+          .join(''),
+  );
+}
+
 function writeAll(fd: number, text: string): void {
   const bytes = Buffer.from(text);
   let at = 0;

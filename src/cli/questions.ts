@@ -59,14 +59,3 @@ export function detailsOf({ verified, claimed, key, requests }: WatchQuestion): 
 export function flat(text: string): string {
   return shown(text.replace(/[\r\n\t]+/g, ' '));
 }
-
-/** `value` as one line of JSON that is safe on a terminal too: what could drive it, or turn its text around, is escaped. */
-export function jsonLine(value: unknown): string {
-  return JSON.stringify(value).replace(/[\u007f-\u{10ffff}]/gu, (character) =>
-    shown(character) === character
-      ? character
-      : [...Array(character.length).keys()]
-          .map((at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`)
-          .join(''),
-  );
-}

@@ -78,15 +78,3 @@ export function recordLines(record: ChainedRecord, { columns, colour }: View): r
   if (isNarrow) return [painted, ...lines];
   return [`${painted}${padding}  ${(lines[0] ?? '').slice(indent)}`, ...lines.slice(1)];
 }
-
-/** Characters that JSON lets through and a terminal may act upon. */
-const unsafeInJson = /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu;
-
-/** One line of JSON that a terminal can show; the same object. */
-export function jsonLine(value: unknown): string {
-  return JSON.stringify(value).replace(unsafeInJson, (character) =>
-    [...Array(character.length).keys()]
-      .map((i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`)
-      .join(''),
-  );
-}

@@ -1,7 +1,7 @@
 /** `latchkey reload`: the running agent reads its configuration again. */
 import { type Command, DONE_EXIT, parseCommon, withAgent } from './command.ts';
 import { askControl } from './control.ts';
-import { shown } from './output.ts';
+import { jsonText, shown } from './output.ts';
 
 export const reloadCommand: Command = {
   name: 'reload',
@@ -17,7 +17,7 @@ Examples:
     const { json, socket } = parseCommon(argv);
     return withAgent(env, socket, output, async (path) => {
       const result = (await askControl(path, 'reload')) as { rules: number; file: string };
-      if (json) output.line(JSON.stringify(result));
+      if (json) output.line(jsonText(result));
       else output.line(`${result.rules} rules in force, from ${shown(result.file)}`);
       return DONE_EXIT;
     });

@@ -270,7 +270,16 @@ async function start(plan: ServePlan): Promise<void> {
     }),
   );
   let controlPath: string | undefined;
+  let isEnding = false;
   const end = (why: string, code: number): void => {
+    if (isEnding) return;
+    isEnding = true;
+    agent.removeAll();
+    // What waits for a person is refused, and written down before the records are closed.
+    agent.questions.endAll('the agent ends');
+    setImmediate(() => leave(why, code));
+  };
+  const leave = (why: string, code: number): void => {
     agent.removeAll();
     guards?.close();
     records.close();

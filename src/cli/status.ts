@@ -2,7 +2,7 @@
 import { tokenText } from '../backends/tokenstatus.ts';
 import { type Command, DONE_EXIT, parseCommon, withAgent } from './command.ts';
 import { askControl, type Status } from './control.ts';
-import { type Output, shown } from './output.ts';
+import { jsonText, type Output, shown } from './output.ts';
 
 const USAGE = `usage: latchkey status [--json] [--socket socket]
 
@@ -64,7 +64,7 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv, output: Outp
   const { json, socket } = parseCommon(argv);
   return withAgent(env, socket, output, async (path) => {
     const found = (await askControl(path, 'status')) as Status;
-    if (json) output.line(JSON.stringify(found, undefined, 2));
+    if (json) output.line(jsonText(found, 2));
     else output.lines(describe(found));
     return DONE_EXIT;
   });

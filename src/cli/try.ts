@@ -11,7 +11,7 @@ import { defaultWebsafe } from '../policy/websafe.ts';
 import { type Command, configurationFile, DONE_EXIT, FAILED_EXIT, Usage } from './command.ts';
 import { loadConfiguration } from './configuration.ts';
 import { systemErrorText } from './errors.ts';
-import { Fatal, type Output, shown } from './output.ts';
+import { Fatal, jsonText, type Output, shown } from './output.ts';
 import { type Supposed, supposedFacts, supposedKey } from './supposed.ts';
 
 const USAGE = `usage: latchkey try [--to [user@]host] [--via host]... [--namespace name] [--purpose purpose]
@@ -50,7 +50,7 @@ function readKey(path: string): { readonly key: PublicKey; readonly comment: str
     return parsePublicKeyLine(readFileSync(path, 'utf8'));
   } catch (error) {
     const why = error instanceof KeyError ? error.message : systemErrorText(error);
-    throw new Fatal(`latchkey: ${shown(path)}: ${why}`, FAILED_EXIT);
+    throw new Fatal(`${shown(path)}: ${why}`, FAILED_EXIT);
   }
 }
 
@@ -157,8 +157,7 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv, output: Outp
     for (const { text } of loaded.errors) output.error(text);
     return FAILED_EXIT;
   }
-  if (loaded.missing && named !== undefined)
-    throw new Fatal(`latchkey: ${shown(file)}: No such file or directory`, FAILED_EXIT);
+  if (loaded.missing && named !== undefined) throw new Fatal(`${shown(file)}: No such file or directory`, FAILED_EXIT);
   const facts = supposedFacts(supposed);
   const { lasts } = loaded.configuration.settings.ask;
   const own = fingerprint(supposed.key ?? supposedKey(`key ${supposed.comment}`));
@@ -167,7 +166,7 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv, output: Outp
   const reason = decision.effect === 'deny' ? decision.reason : undefined;
   if (json) {
     const { purpose } = supposed;
-    output.line(JSON.stringify({ request: requestText(supposed), purpose, table, file, ...decision }, undefined, 2));
+    output.line(jsonText({ request: requestText(supposed), purpose, table, file, ...decision }, 2));
     return DONE_EXIT;
   }
   output.lines([

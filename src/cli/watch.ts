@@ -6,8 +6,8 @@ import { listedLines } from './approve.ts';
 import { type Command, DONE_EXIT, NO_AGENT_EXIT, parseCommon, withAgent } from './command.ts';
 import { askControl, ControlError, type ControlStream, openControl } from './control.ts';
 import { systemErrorText } from './errors.ts';
-import { type Output, shown } from './output.ts';
-import { flat, jsonLine, questionOf, questionsOf } from './questions.ts';
+import { jsonText, type Output, shown } from './output.ts';
+import { flat, questionOf, questionsOf } from './questions.ts';
 import { type Action, Watched } from './watchkeys.ts';
 import { plainText, questionRows, type Row, shownUse, useRows } from './watchrows.ts';
 import { Terminal } from './watchterminal.ts';
@@ -39,7 +39,7 @@ async function open(path: string, onEvent: (event: Event) => void): Promise<Cont
 }
 
 function printed(event: Event, json: boolean): readonly string[] {
-  if (json) return [jsonLine(event)];
+  if (json) return [jsonText(event)];
   switch (event.event) {
     case 'question':
       return listedLines(questionOf(event.question));

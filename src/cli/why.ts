@@ -6,9 +6,9 @@ import { columnsOf, wrapped } from './columns.ts';
 import { agentSocket, type Command, configurationFile, DONE_EXIT, FAILED_EXIT, Usage } from './command.ts';
 import { askControl, ControlError } from './control.ts';
 import { listRecords, recordsFolder } from './log.ts';
-import { type Output, shown } from './output.ts';
+import { jsonText, type Output, shown } from './output.ts';
 import { advice } from './recordadvice.ts';
-import { jsonLine, localTime, terminalView, words } from './recordwords.ts';
+import { localTime, terminalView, words } from './recordwords.ts';
 
 const USAGE = `usage: latchkey why ID [--json] [--socket socket]
 
@@ -145,7 +145,7 @@ async function run(argv: readonly string[], env: NodeJS.ProcessEnv, output: Outp
     return FAILED_EXIT;
   }
   if (json) {
-    output.line(jsonLine(record));
+    output.line(jsonText(record));
     return DONE_EXIT;
   }
   const { columns = Number.POSITIVE_INFINITY } = terminalView(env);

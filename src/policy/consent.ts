@@ -19,8 +19,7 @@ export interface Consent {
   readonly guardId: string | undefined;
   /** One given to this machine does not hold for what is relayed through it. */
   readonly forwarded: boolean;
-  /** Fingerprints of the forwarding hosts, nearest first. */
-  readonly via: string;
+  readonly way: string;
   readonly namespace: string | undefined;
   /** The command that it holds for: until it ends. */
   readonly process: PeerProcess | undefined;
@@ -30,8 +29,10 @@ export interface Consent {
   readonly until: number;
 }
 
-function viaOf({ hosts }: Facts): string {
-  return hosts.flatMap(({ binding, fingerprint }) => (binding.forwarded ? [fingerprint] : [])).join(' ');
+/** By which way it comes: the forwarding hosts, and what else is known of it. One relay is not another. */
+function wayOf({ hosts, relay, bindings }: Facts): string {
+  const via = hosts.flatMap(({ binding, fingerprint }) => (binding.forwarded ? [fingerprint] : []));
+  return JSON.stringify([via, relay, bindings.failed]);
 }
 
 function destinationOf({ signed, bindings }: Facts): Consent['destination'] {
@@ -48,15 +49,17 @@ function destinationOf({ signed, bindings }: Facts): Consent['destination'] {
 export function identityOf(facts: Facts): string | undefined {
   const { signed, entry } = facts;
   const key = base64(entry.signer.publicKey.blob);
-  if (signed.kind === 'sshsig') return JSON.stringify([key, viaOf(facts), signed.namespace]);
+  if (signed.kind === 'sshsig') return JSON.stringify([key, wayOf(facts), signed.namespace]);
   const to = destinationOf(facts);
-  return to === undefined ? undefined : JSON.stringify([key, viaOf(facts), base64(to.hostKey), to.user]);
+  return to === undefined ? undefined : JSON.stringify([key, wayOf(facts), base64(to.hostKey), to.user]);
 }
 
 /** The lasting answers that make sense for a request. */
 export function scopesFor(facts: Facts, command: PeerProcess | undefined): readonly Consent['scope'][] {
   const purpose = purposeOf(facts);
   if (purpose !== 'login' && purpose !== 'blind-login' && purpose !== 'sshsig') return [];
+  // Nothing proves where one from afar leads: a yes that lasts would be for anywhere.
+  if (purpose === 'blind-login' && facts.forwarded) return [];
   const scopes: Consent['scope'][] = [];
   if (command?.startTime !== undefined) scopes.push('command');
   if (purpose === 'blind-login') return scopes;
@@ -84,7 +87,7 @@ export function consentTo(
     purpose: purposeOf(facts),
     guardId: facts.guard?.id,
     forwarded: facts.forwarded,
-    via: viaOf(facts),
+    way: wayOf(facts),
     namespace: signed.kind === 'sshsig' ? signed.namespace : undefined,
     process: scope === 'command' ? command : undefined,
     // A command here may do as it likes; what comes by it from afar may not.
@@ -102,7 +105,7 @@ export function covers(consent: Consent, facts: Facts, command: PeerProcess | un
   const { signed } = facts;
   if (consent.entry !== facts.entry || consent.until <= nowMs) return false;
   if (consent.purpose !== purposeOf(facts) || consent.guardId !== facts.guard?.id) return false;
-  if (consent.forwarded !== facts.forwarded || consent.via !== viaOf(facts)) return false;
+  if (consent.forwarded !== facts.forwarded || consent.way !== wayOf(facts)) return false;
   if (consent.namespace !== (signed.kind === 'sshsig' ? signed.namespace : undefined)) return false;
   if (consent.scope === 'command') {
     if (consent.process === undefined || !isSame(consent.process, command)) return false;

@@ -2,6 +2,7 @@
  * Guards (DESIGN section 5): restricted sockets beside the agent's own. What may be done through one is policy's and the
  * engine's; here they are opened, listed and ended: by time, by count, with the process they were opened for, or by hand.
  */
+import { randomInt } from 'node:crypto';
 import { lstatSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Agent } from '../agent/agent.ts';
@@ -21,6 +22,8 @@ export const MAX_GUARD_SECONDS = 366 * 86_400;
 const LOOK_MS = 1000;
 /** How long the connections of a guard that is used up live on, so that the last answer arrives, in milliseconds. */
 const LAST_ANSWER_MS = 2000;
+/** As many different files an id may have. */
+const LAST_WORD = 36 ** 8;
 /** Names that are safe as part of a file's name, and in ssh_config. */
 const NAME = /^[A-Za-z0-9._:-]{1,64}$/;
 
@@ -94,9 +97,9 @@ export function guardsFolder(agentSocket: string): string {
   return `${agentSocket}.guards`;
 }
 
-/** The file of a guard with a name, or without one of an id. */
-export function guardPath(folder: string, name: string | undefined, id: string): string {
-  return join(folder, name === undefined ? `${id}.sock` : `for-${name}.sock`);
+/** The file of a guard with a name, or without one, with a word of its own. */
+export function guardPath(folder: string, name: string | undefined, word: string): string {
+  return join(folder, name === undefined ? `${word}.sock` : `for-${name}.sock`);
 }
 
 /** Whether a guard may be called so: part of a file's name that no shell and no ssh_config takes for something else. */
@@ -196,7 +199,8 @@ class AgentGuards implements Guards {
     if (!this.#isFolderMade) await makeFolder(this.#folder);
     this.#isFolderMade = true;
     const id = `g${++this.#opened}`;
-    const path = guardPath(this.#folder, name, id);
+    // Ids begin anew with each agent: an ssh that still forwards the guard of an earlier one must not come upon this.
+    const path = guardPath(this.#folder, name, `${id}-${randomInt(LAST_WORD).toString(36)}`);
     if (Buffer.byteLength(path) > MAX_SOCKET_PATH) throw new GuardError(`the path ${path} is too long for a socket`);
     const guard: Guard = Object.freeze({ id, keys, to, via, effect, expiresAt, count });
     if (!this.#record(`open guard ${id}`, id)) throw new GuardError('the record of the guard could not be written');

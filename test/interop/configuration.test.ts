@@ -47,6 +47,8 @@ describe('latchkey check', () => {
     expect(await latchkey(['check'])).toEqual({ status: 0, stdout: `no ${file}: the defaults hold\n`, stderr: '' });
     const named = await latchkey(['check', setting.path('none.toml')]);
     expect(named).toEqual({ status: 1, stdout: '', stderr: 'none.toml: No such file or directory\n' });
+    const tried = await latchkey(['try', '--to', 'a', '--file', '/none.toml']);
+    expect(tried.stderr).toBe('latchkey: /none.toml: No such file or directory\n');
   });
 
   it('tells every error with its line, and fails', async () => {
@@ -183,9 +185,10 @@ describe('a running agent', () => {
   it('keeps the old rules where the new ones have errors, and says so', async () => {
     put(denial('git'));
     await setting.until(async () => !(await signs('git')));
-    put('[[rule]]\neffect = "alow"\n');
+    put('[[rule]]\neffect = "alow"\nhots = "a"\n');
     const refused = await latchkey(['reload']);
     expect(refused.status).toBe(1);
+    expect(refused.stderr).toContain('\nconfig.toml:3: [rule 1] unknown key hots');
     expect(refused.stderr).toContain('config.toml:2: [rule 1] effect: must be "allow", "deny" or "ask"');
     expect(await signs('git')).toBe(false);
     expect((await latchkey(['status'])).stdout).toContain('config.toml:2: [rule 1] effect');

@@ -176,7 +176,7 @@ describe('a guard ends', () => {
     const second: Agent = await setting.agent();
     const env = { SSH_AUTH_SOCK: second.path };
     const { stdout } = await there.run(join(bin, 'latchkey'), ['guard'], { env });
-    expect(stdout).toBe(`${second.path}.guards/g1.sock\n`);
+    expect(stdout.replace(/-[0-9a-z]+\.sock\n$/, '')).toBe(`${second.path}.guards/g1`);
     await second.stop();
     expect(existsSync(`${second.path}.guards`)).toBe(false);
   });
@@ -192,12 +192,13 @@ describe('a guard with a command', () => {
 
   it('is where {} stands, and nothing else is changed', async () => {
     const { stdout } = await there.latchkey('guard', '--', 'sh', '-c', 'echo "$1 $SSH_AUTH_SOCK"', 'sh', 'default={}');
-    expect(stdout).toMatch(/^default=\/.*\/guards\/g\d+\.sock /);
+    expect(stdout).toMatch(/^default=\/.*\/guards\/g\d+-[0-9a-z]+\.sock /);
     expect(stdout).toContain(` ${there.socket}\n`);
   });
 
   it('is not left behind where the command cannot be started', async () => {
-    expect(await there.latchkey('guard', '--', '/no/such/program')).toMatchObject({ status: 1, stdout: '' });
+    const failed = await there.latchkey('guard', '--', '/no/such/\x1b[31mprogram');
+    expect([failed.status, failed.stdout, failed.stderr]).toEqual([1, '', expect.stringContaining('\\x1b[31mprogram')]);
     await setting.until(async () => (await open()).length === 0);
   });
 });

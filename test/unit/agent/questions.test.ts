@@ -14,7 +14,7 @@ import {
 } from '../../../src/agent/questions.ts';
 import { parsePublicKey } from '../../../src/keys/publickey.ts';
 import { bind, noBindings } from '../../../src/policy/bindings.ts';
-import { DESTINATION_MS } from '../../../src/policy/consent.ts';
+import { DESTINATION_MS, scopesFor } from '../../../src/policy/consent.ts';
 import type { Facts, PeerProcess } from '../../../src/policy/facts.ts';
 import type { Entry } from '../../../src/store/entry.ts';
 import { FakeClock } from '../../../src/testing/fakes.ts';
@@ -206,6 +206,18 @@ describe('identical questions', () => {
     expect(questions.size).toBe(2);
   });
 
+  test('of several processes of one command here are one, and from afar are not', () => {
+    const { questions } = room();
+    const of = (pid: number, forwarded: boolean): Facts => {
+      const peer = { uid: 0, pid, processes: () => [processOf(pid)] };
+      return { ...facts, peer, forwarded };
+    };
+    for (const pid of [11, 12]) void questions.ask(asked, of(pid, false), processOf(9), never());
+    expect(questions.size).toBe(1);
+    for (const pid of [11, 12]) void questions.ask(asked, of(pid, true), processOf(9), never());
+    expect(questions.size).toBe(3);
+  });
+
   test('are not one where the key, the command or the sentence is another', () => {
     const { questions } = room();
     void questions.ask(asked, facts, undefined, never());
@@ -286,6 +298,15 @@ describe('an answer that lasts', () => {
     expect(questions.consentFor(elsewhere, command)).toBeUndefined();
   });
 
+  test('is not on offer for a login from afar that nothing proves: it would be one to anywhere', () => {
+    const command = processOf(4711);
+    const proven = loginTo(host);
+    expect(scopesFor(proven, command)).toEqual(['command', 'destination']);
+    const blind = { ...proven, bindings: noBindings, hosts: [] };
+    expect(scopesFor(blind, command)).toEqual(['command']);
+    expect(scopesFor({ ...blind, forwarded: true }, command)).toEqual([]);
+  });
+
   test('for a destination covers that host and user for its time', async () => {
     const { questions, clock } = room();
     const waiting = questions.ask(asked, loginTo(host), undefined, never());
@@ -296,6 +317,19 @@ describe('an answer that lasts', () => {
     expect(questions.consentFor(loginTo(freshEd25519()), undefined)).toBeUndefined();
     clock.advance(DESTINATION_MS);
     expect(questions.consentFor(loginTo(host), undefined)).toBeUndefined();
+  });
+
+  test('to what one relay passes on, or behind a host that failed, is none to another way', async () => {
+    const { questions } = room();
+    const facts = loginTo(host, 'git', { forwarded: true, relay: 'docker hands the agent to containers' });
+    const waiting = questions.ask(asked, facts, undefined, never());
+    questions.answer(only(questions), yes('destination'));
+    await waiting;
+    expect(questions.consentFor(facts, undefined)?.scope).toBe('destination');
+    expect(questions.consentFor({ ...facts, relay: 'it comes from a container' }, undefined)).toBeUndefined();
+    expect(questions.consentFor({ ...facts, relay: undefined }, undefined)).toBeUndefined();
+    const failed = { ...facts, bindings: { ...facts.bindings, failed: true } };
+    expect(questions.consentFor(failed, undefined)).toBeUndefined();
   });
 
   test('is not taken where it was not on offer, and goes when answers are forgotten', async () => {

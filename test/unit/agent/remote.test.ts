@@ -227,6 +227,33 @@ test('an answer that lasts is forgotten when the agent is locked or the rules ch
   expect(person.questions()).toHaveLength(3);
 });
 
+test('a rule that is new is obeyed on connections that are there, also for names that were hidden until it spoke of them', async () => {
+  const records = new Kept();
+  // As with hashed lines of known_hosts: a name is found where somebody says which it may be.
+  const hosts = {
+    namesOf: (_key: unknown, candidates: readonly string[]) =>
+      candidates.includes('bastion') ? { names: ['bastion'], hidden: 0 } : { names: [], hidden: 1 },
+  };
+  const agent = createAgent({ table: 'latchkey', ports: { records, hosts } });
+  expect(await agent.openSession().handle(adding(ed, 'work'))).toEqual(SUCCESS);
+  const session = agent.openSession();
+  expect(await session.handle(binding(bastion, true).message)).toEqual(SUCCESS);
+  expect(count((await session.handle(LIST)) as Uint8Array)).toBe(1);
+  const rule = { name: 'not by bastion', line: 1, effect: 'deny', lasts: 'once', via: ['bastion'] } as const;
+  agent.setPolicy({ rules: [rule] });
+  expect(count((await session.handle(LIST)) as Uint8Array)).toBe(0);
+});
+
+test('a request that waits when the agent ends is written down', async () => {
+  const { agent, afar, person, records } = await agentWith();
+  const { session, sessionId } = await afar();
+  person.will('wait');
+  const waiting = session.handle(login(ed, sessionId, db));
+  agent.questions.endAll('the agent ends');
+  expect((await waiting)[0]).toBe(5);
+  expect(records.last()).toMatchObject({ kind: 'sign', outcome: 'denied', reason: 'not confirmed: the agent ends' });
+});
+
 test('what an answer is about is known also after the message was wiped', async () => {
   const { agent, afar, person } = await agentWith();
   agent.setPolicy({ lasts: 'path' });

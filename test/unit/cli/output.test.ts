@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { shown, VERSION } from '../../../src/cli/output.ts';
+import { jsonText, shown, VERSION } from '../../../src/cli/output.ts';
 
 describe('text of others', () => {
   it.each(['my comment', 'DOMAIN\\user', 'C:\\keys\\id', 'Пароль 鍵 🔑', '', '\\', 'x'.repeat(5000)])(
@@ -18,6 +18,16 @@ describe('text of others', () => {
     ['\x9b31m', '\\x9b31m'],
   ])('is made visible where it is not: %j', (text, safe) => {
     expect(shown(text)).toBe(safe);
+  });
+
+  it('is printed as JSON that reads back the same, and drives no terminal', () => {
+    const value = { text: 'a\x1b\x9b\u202e\u{e0001}é鍵"\\' };
+    for (const indent of [undefined, 2]) {
+      const printed = jsonText(value, indent);
+      expect(JSON.parse(printed)).toEqual(value);
+      expect(printed.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+      expect(printed).toContain('é鍵');
+    }
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { columnsOf } from '../../../src/cli/columns.ts';
-import { jsonLine, questionOf, questionsOf } from '../../../src/cli/questions.ts';
+import { questionOf, questionsOf } from '../../../src/cli/questions.ts';
 import { plainText, questionRows, shownUse, useRows, type View } from '../../../src/cli/watchrows.ts';
 import { forwardedQuestion, localQuestion } from '../../support/watched.ts';
 
@@ -101,13 +101,5 @@ describe('what an agent tells', () => {
       lasts: 'once',
       key: { fingerprint: '', comment: '' },
     });
-  });
-
-  it('is printed as JSON that reads back the same, and drives no terminal', () => {
-    const value = { text: 'a\x1b\x9b\u202e\u{e0001}é鍵"\\' };
-    const line = jsonLine(value);
-    expect(JSON.parse(line)).toEqual(value);
-    expect(line).not.toMatch(/[\p{Cc}\p{Cf}]/u);
-    expect(line).toContain('é鍵');
   });
 });
