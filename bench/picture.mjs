@@ -17,7 +17,7 @@ const PANELS = [
   { point: 'connect/1', title: 'Connect and list, a second' },
   {
     point: 'beside/rsa+question',
-    title: 'Ed25519 p99 beside RSA-4096 and a question, ms (short is good)',
+    title: 'Ed25519 p99 beside RSA and a question, ms: less is better',
     value: ({ p99 }) => p99 / 1000,
   },
 ];
@@ -33,9 +33,9 @@ const LINES = [
 const GRAPH = { height: 128, left: 46, right: 92 };
 
 const STYLE = `text{font:12px system-ui,sans-serif;fill:#24292f}.t{font-weight:600}.s{fill:#656d76;font-size:11px}
-.b{fill:#b3bac3}.o{fill:#1f7a4d}.g{stroke:#d0d7de;stroke-width:1}.l{fill:none;stroke-width:2}
+.bg{fill:#fff}.b{fill:#b3bac3}.o{fill:#1f7a4d}.g{stroke:#d0d7de;stroke-width:1}.l{fill:none;stroke-width:2}
 .latchkey{stroke:#1f7a4d}.openssh{stroke:#8250df}.go{stroke:#bf5b04}
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.s{fill:#9198a1}.b{fill:#57606a}.o{fill:#3fb97b}.g{stroke:#3d444d}
+@media(prefers-color-scheme:dark){.bg{fill:#0d1117}text{fill:#e6edf3}.s{fill:#9198a1}.b{fill:#57606a}.o{fill:#3fb97b}.g{stroke:#3d444d}
 .latchkey{stroke:#3fb97b}.openssh{stroke:#b692f6}.go{stroke:#f0883e}}`;
 
 const escaped = (text) => String(text).replaceAll('&', '&amp;').replaceAll('<', '&lt;');
@@ -124,6 +124,7 @@ export function picture(outcome) {
   const summary = gain === undefined ? 'Latchkey and other agents' : `Latchkey signs ${gain} times as fast as OpenSSH`;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${at(y + 24)}" role="img" aria-label="${summary}">
 <style>${STYLE}</style>
+<rect class="bg" width="100%" height="100%"/>
 ${parts.filter((part) => part !== '').join('\n')}
 </svg>
 `;

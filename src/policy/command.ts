@@ -84,11 +84,18 @@ function textOf(process: PeerProcess, { home }: Words): string {
   return `${[name, ...(word === undefined ? [] : [word])].map((one) => shown(one, MAX_COMMAND_WORD)).join(' ')}${place}`;
 }
 
+/** Told for the same chain again and again: by sentences, records and answers. */
+const found = new WeakMap<readonly PeerProcess[], { readonly words: Words; readonly command: Command | undefined }>();
+
 /**
  * Undefined where nothing but shells, terminals and the like is in the chain.
  * @param processes the peer and its ancestors, nearest first
  */
 export function commandOf(processes: readonly PeerProcess[], words: Words): Command | undefined {
+  const known = found.get(processes);
+  if (known?.words === words) return known.command;
   const process = findCommand(processes);
-  return process === undefined ? undefined : { process, claimedText: textOf(process, words) };
+  const command = process === undefined ? undefined : { process, claimedText: textOf(process, words) };
+  found.set(processes, { words, command });
+  return command;
 }

@@ -39,8 +39,19 @@ function placesIn(process: PeerProcess): readonly Place[] {
   }
 }
 
+const candidates = new WeakMap<readonly PeerProcess[], readonly string[]>();
+
 /** As known_hosts writes them: 'host', '[host]:2222'; nearest process first, each once, in lower case. */
 export function hostCandidates(processes: readonly PeerProcess[]): readonly string[] {
+  let found = candidates.get(processes);
+  if (found === undefined) {
+    found = Object.freeze(findCandidates(processes));
+    candidates.set(processes, found);
+  }
+  return found;
+}
+
+function findCandidates(processes: readonly PeerProcess[]): string[] {
   const found = new Set<string>();
   for (const process of processes) {
     for (const { host, port } of placesIn(process)) {

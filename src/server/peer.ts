@@ -155,6 +155,30 @@ function readProcesses(pid: number, startTime: string | undefined): readonly Pee
   return found;
 }
 
+/** How long what was read of a process is taken for its other connections, in milliseconds: some open thousands at once. */
+const KEPT_MS = 100;
+/** Processes that are kept. */
+const MAX_KEPT = 64;
+const kept = new Map<number, { readonly processes: readonly PeerProcess[]; readonly at: number }>();
+
+/** As readProcesses; what was read a moment ago is good as long as it is that very process and runs that program. */
+function processesOf(pid: number, startTime: string | undefined): readonly PeerProcess[] {
+  const now = performance.now();
+  const known = kept.get(pid);
+  const [self] = known?.processes ?? [];
+  if (known !== undefined && self !== undefined && now - known.at < KEPT_MS) {
+    const stat = readStat(pid);
+    const isSame = stat?.startTime === self.startTime && (startTime ?? self.startTime) === self.startTime;
+    if (isSame && readLink(pid, 'exe') === self.program) return known.processes;
+  }
+  const processes = Object.freeze(readProcesses(pid, startTime));
+  kept.delete(pid);
+  kept.set(pid, { processes, at: now });
+  const oldest = kept.keys().next();
+  if (kept.size > MAX_KEPT && !oldest.done) kept.delete(oldest.value);
+  return processes;
+}
+
 /** Undefined until it was tried: whether the system tells if a peer still lives, so that nothing has to be read in advance. */
 let tellsLife: boolean | undefined;
 
@@ -178,13 +202,13 @@ class SocketPeer implements Peer {
 
   processes(): readonly PeerProcess[] {
     if (!isLinux || this.pid === undefined) return [];
-    this.#processes ??= Object.freeze(this.#read(this.pid));
+    this.#processes ??= this.#read(this.pid);
     return this.#processes;
   }
 
   #read(pid: number): readonly PeerProcess[] {
     const isThere = this.#startTime !== undefined || (this.#isOpen() && peerLives(this.#fd) === true);
-    return isThere ? readProcesses(pid, this.#startTime) : [];
+    return isThere ? processesOf(pid, this.#startTime) : [];
   }
 }
 
