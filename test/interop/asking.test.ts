@@ -262,7 +262,8 @@ describe('a desktop notification', () => {
     await server.told('notify');
     server.process.kill('SIGKILL');
     expect(await reply).toBeUndefined();
-    expect(trouble()).toBe('the notification server has ended');
+    // The bus may answer for it before it tells that the server is gone.
+    expect(trouble()).toMatch(/^the notification server has ended$|NoReply$/);
   });
 
   it('is one of several ways: the first answer closes the others, and no descriptor or process is left', async () => {

@@ -69,6 +69,9 @@ async function confirmedHere(): Promise<void> {
   owner.decide = before;
 }
 
+/** Which of the two comes first, and which are merged into it, hangs on how fast ssh closes its channels. */
+const HALF = /^half a message held for long|^it ended in the middle of a message/;
+
 describe('the owner is not disturbed by', () => {
   it('a thousand lists, which show what is of use there alone', async () => {
     const told = await undisturbed(chain.attack('listing a thousand times'));
@@ -90,14 +93,14 @@ describe('the owner is not disturbed by', () => {
 
   it('halves of frames on many connections', async () => {
     await undisturbed(chain.attack('halves of frames on many connections', { count: 100 }));
-    await owner.expectRecords(chain, [brokenOff(/^half a message held for long/)]);
+    await owner.expectRecords(chain, [brokenOff(HALF)]);
     await confirmedHere();
     await undisturbed(chain.attack('end of a flood'));
   });
 
   it('halves of keys on many connections, not even when it adds one', async () => {
     await undisturbed(chain.attack('halves of keys on many connections', { count: 60 }));
-    await owner.expectRecords(chain, [brokenOff(/^half a message held for long/)]);
+    await owner.expectRecords(chain, [brokenOff(HALF)]);
     await scene.agent.hold([scene.keys.free]);
     expect(await seenHere(scene)).toEqual({ keys: 3, signs: true });
     await undisturbed(chain.attack('end of a flood'));
