@@ -7,9 +7,9 @@
 export const MAX_VISIBLE = 1024;
 
 // C0 and C1 controls; format characters (bidirectional, zero-width, byte order mark, tags); what fonts leave out
-// (fillers, variation selectors); line and paragraph separators; unpaired surrogates.
+// (fillers, variation selectors); line and paragraph separators; unpaired surrogates; code points that are no characters.
 const UNSAFE =
-  /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Surrogate}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\ufff0-\ufffb\u{e0000}-\u{e0fff}]/gu;
+  /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Surrogate}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\p{Noncharacter_Code_Point}\ufff0-\ufffb\u{e0000}-\u{e0fff}]/gu;
 
 /** A character as \xHH or \u{HHHH}. */
 export function escaped(character: string): string {

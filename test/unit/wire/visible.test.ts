@@ -38,6 +38,7 @@ describe('what is not', () => {
     ['Hangul fillers', '\u3164\uffa0\u115f', '\\u{3164}\\u{ffa0}\\u{115f}'],
     ['tags', '\u{e0001}\u{e0041}', '\\u{e0001}\\u{e0041}'],
     ['variation selectors', '\ufe0f\u{e0100}', '\\u{fe0f}\\u{e0100}'],
+    ['code points that are no characters', '\ufdd0\ufffe\uffff\u{1fffe}', '\\u{fdd0}\\u{fffe}\\u{ffff}\\u{1fffe}'],
     ['musical and shorthand controls', '\u{1d173}\u{1bca0}', '\\u{1d173}\\u{1bca0}'],
     ['hieroglyph controls', '\u{13430}', '\\u{13430}'],
     ['a high surrogate alone', 'a\ud800b', 'a\\u{d800}b'],
