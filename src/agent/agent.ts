@@ -65,6 +65,7 @@ export interface AgentStatus {
 
 /** Timers stand still while the machine sleeps: a key that expired meanwhile is wiped this long after it woke at the latest. */
 const MAX_EXPIRY_WAIT_MS = 30_000;
+
 export class Agent {
   readonly ports: Ports;
   readonly custody: Custody;

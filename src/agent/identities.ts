@@ -22,11 +22,11 @@ import { keyOf } from './uses.ts';
 /** Only what may be used from there is seen there. */
 function isVisible(session: Session, entry: Entry): boolean {
   const { agent, guard, bindings } = session;
-  const nowSeconds = agent.ports.clock.wallSeconds();
-  if (guard !== undefined && !seenThrough(guard, entry, { bindings, nowSeconds })) return false;
+  const nowSeconds = (): number => agent.ports.clock.wallSeconds();
+  if (guard !== undefined && !seenThrough(guard, entry, { bindings, nowSeconds: nowSeconds() })) return false;
   if (session.isRestricted && !mayBeUsed(agent.policy.rules, entry, session.circumstances())) return false;
   if (entry.destinations === undefined) return true;
-  return permitted(entry.destinations, bindings, undefined, nowSeconds).ok;
+  return permitted(entry.destinations, bindings, undefined, nowSeconds()).ok;
 }
 
 /** The whole list of an agent whose keys may all be seen everywhere, until a key comes or goes. */
@@ -37,8 +37,7 @@ export function listKeys(session: Session): Uint8Array {
   const { keyring } = agent;
   agent.expire();
   const { isRestricted } = session;
-  if (isRestricted || session.bindings.list.some(({ forwarded }) => forwarded))
-    session.note({ kind: 'list', outcome: 'allowed', sentence: 'list the keys' });
+  if (isRestricted || session.bindings.list.some(({ forwarded }) => forwarded)) session.noteAbout('list', 'allowed');
   const known = isRestricted ? undefined : wholeLists.get(keyring);
   if (known?.version === keyring.version) return known.answer;
   const identities: Identity[] = [];

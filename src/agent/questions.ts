@@ -48,7 +48,6 @@ export interface Asked extends Omit<Question, 'id' | 'endsAt'> {
 interface Waiting {
   readonly question: Question;
   readonly since: number;
-  readonly identity: string;
   readonly facts: Facts;
   readonly command: PeerProcess | undefined;
   readonly ended: Promise<Outcome>;
@@ -107,7 +106,7 @@ export class Questions {
     return this.#listeners.size;
   }
 
-  waiting(): readonly { readonly question: Question; readonly requests: number; readonly since: number }[] {
+  waiting(): readonly { readonly question: Question; readonly requests: number }[] {
     return [...this.#waiting.values()];
   }
 
@@ -229,7 +228,6 @@ export class Questions {
     const waiting: Waiting = {
       question,
       since,
-      identity,
       facts,
       command,
       ended,

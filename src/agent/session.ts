@@ -8,6 +8,7 @@ import { loadMldsa, needsMldsa } from '../keys/mldsa.ts';
 import { loadMldsaSigner } from '../keys/mldsasigner.ts';
 import { fingerprint } from '../keys/publickey.ts';
 import { type Bindings, bindRequest, isForwarded, noBindings } from '../policy/bindings.ts';
+import { dependsOnAsker } from '../policy/decide.ts';
 import type { Circumstances, Facts, Host, Peer } from '../policy/facts.ts';
 import type { Guard } from '../policy/guard.ts';
 import { hostCandidates } from '../policy/hostcandidates.ts';
@@ -135,7 +136,7 @@ export class Session {
     const { namesOfInterest } = agent;
     const isTried = this.#tried === namesOfInterest;
     const isNew = known?.bindings !== bindings || !isTried;
-    if (this.#relay === undefined && (isNew || (asked !== undefined && this.#isStrict)))
+    if (this.#relay === undefined && (isNew || (asked !== undefined && dependsOnAsker(this.agent.policy))))
       this.#relay = agent.relays.notice(peer, bindings, asked);
     const relay = this.#relay;
     if (known !== undefined && !isNew && known.relay === relay) return known;
@@ -152,12 +153,6 @@ export class Session {
     this.#surroundings = undefined;
     this.#circumstances = Object.freeze({ peer, guard, bindings, hosts, relay, forwarded });
     return this.#circumstances;
-  }
-
-  /** Whether decisions depend on who asks: OpenSSH's defaults without rules do not. */
-  get #isStrict(): boolean {
-    const { policy } = this.agent;
-    return policy.table !== 'openssh' || policy.rules.length > 0;
   }
 
   /** Whether nothing but listing and signing is served here. */
@@ -209,10 +204,7 @@ export class Session {
     // The text of an unexpected error is not ours to vouch for.
     const reason =
       error instanceof KeyError ? error.message : `internal error ${error instanceof Error ? error.name : ''}`;
-    if (kind !== undefined) {
-      const [use, sentence] = USES[kind];
-      this.note({ kind: use, outcome: 'denied', sentence, reason });
-    }
+    if (kind !== undefined) this.noteAbout(kind, 'denied', reason);
     log(error instanceof KeyError ? 'info' : 'error', `refused: ${reason}`);
     return failure;
   }
@@ -220,12 +212,11 @@ export class Session {
   #dispatch(request: Request): Answer {
     const { agent } = this;
     // For signing this waits until it is known what is to be signed.
-    if (request.kind !== 'sign' && this.#isStrict) this.circumstances(request);
+    if (request.kind !== 'sign' && dependsOnAsker(this.agent.policy)) this.circumstances(request);
     if (agent.lock.locked) {
       const gate = whileLocked[request.kind];
       if (gate === 'empty') {
-        if (this.isRestricted)
-          this.note({ kind: 'list', outcome: 'denied', sentence: 'list the keys', reason: LOCKED });
+        if (this.isRestricted) this.noteAbout('list', 'denied', LOCKED);
         return noIdentities;
       }
       if (gate === 'refuse') return this.deny(request.kind, LOCKED);
@@ -242,7 +233,7 @@ export class Session {
         return removeKey(this, request.blob);
       case 'removeAll':
         agent.removeAll();
-        this.note({ kind: 'remove-all', outcome: 'allowed', sentence: 'remove all keys' });
+        this.noteAbout('removeAll', 'allowed');
         return success;
       case 'lock':
         return this.#lock(request.passphrase);
@@ -269,9 +260,14 @@ export class Session {
 
   /** Refuses what is served elsewhere, or at another time, and writes it down. */
   deny(request: Request['kind'], reason: string): Uint8Array {
+    this.noteAbout(request, 'denied', reason);
+    return this.refuse(`${USES[request][1]}: ${reason}`);
+  }
+
+  /** Writes down a request by the words of its kind. */
+  noteAbout(request: Request['kind'], outcome: Use['outcome'], reason?: string): void {
     const [kind, sentence] = USES[request];
-    this.note({ kind, outcome: 'denied', sentence, reason });
-    return this.refuse(`${sentence}: ${reason}`);
+    this.note({ kind, outcome, sentence, ...(reason === undefined ? {} : { reason }) });
   }
 
   /** The connection ends in a way that no honest client's does. */
@@ -288,7 +284,7 @@ export class Session {
     if (!(await agent.lock.lock(passphrase))) return this.deny('lock', 'an empty pass phrase, or locked already');
     agent.questions.forgetConsents();
     agent.ports.log('info', 'locked');
-    this.note({ kind: 'lock', outcome: 'allowed', sentence: 'lock the agent' });
+    this.noteAbout('lock', 'allowed');
     return success;
   }
 
@@ -296,7 +292,7 @@ export class Session {
     const { lock, ports } = this.agent;
     if (!(await lock.unlock(passphrase, this.peer?.pid ?? this))) return this.deny('unlock', 'wrong pass phrase');
     ports.log('info', 'unlocked');
-    this.note({ kind: 'unlock', outcome: 'allowed', sentence: 'unlock the agent' });
+    this.noteAbout('unlock', 'allowed');
     return success;
   }
 
@@ -314,7 +310,7 @@ export class Session {
     const { bindings, accepted, reason } = bindRequest(this.bindings, body);
     this.bindings = bindings;
     // Which session a process speaks for has to be known before another connection of it says something else.
-    if (this.#isStrict) this.#relay ??= this.agent.relays.notice(this.peer, bindings);
+    if (dependsOnAsker(this.agent.policy)) this.#relay ??= this.agent.relays.notice(this.peer, bindings);
     if (accepted) return success;
     this.agent.ports.log('error', `session binding refused: ${reason}`);
     this.note({

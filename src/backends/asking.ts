@@ -11,9 +11,9 @@ import { askByNotification } from './notification.ts';
 import { askByPinentry, pinentryProgram } from './pinentry.ts';
 import { type Environment, isInstalled } from './program.ts';
 
-export type WayName = 'askpass' | 'pinentry' | 'notification';
-
-export const WAYS: readonly WayName[] = ['askpass', 'pinentry', 'notification'];
+/** How a person can be asked, beside `latchkey watch`, which always can. */
+export const WAYS = ['askpass', 'pinentry', 'notification'] as const;
+export type WayName = (typeof WAYS)[number];
 
 export interface AskingOptions {
   /** Each at most once; none: nobody is asked, and all that wants an answer is refused. */

@@ -1,9 +1,10 @@
 /** `latchkey approve` and `latchkey deny`: answer a question that waits, or list those that do. */
 import type { Scope } from '../agent/ports.ts';
+import { SCOPES } from '../policy/rules.ts';
 import { type Command, DONE_EXIT, Usage, withAgent } from './command.ts';
 import { askControl, openControl } from './control.ts';
 import { jsonText, type Output, shown } from './output.ts';
-import { detailsOf, flat, questionsOf, SCOPES, type WatchQuestion } from './questions.ts';
+import { detailsOf, flat, questionsOf, type WatchQuestion } from './questions.ts';
 
 interface Arguments {
   readonly id: string | undefined;

@@ -2,8 +2,10 @@
  * What may stand in config.toml: sections, keys, values and their bounds, and the words for whatever does not fit. All
  * that is wrong is told at once, each with its line.
  */
+
 import { parse, TomlError } from 'smol-toml';
 import * as v from 'valibot';
+import { WAYS } from '../backends/asking.ts';
 import { FINGERPRINT_PREFIX, PURPOSES, patternText, type Rule } from '../policy/rules.ts';
 import { shown } from './output.ts';
 import {
@@ -19,7 +21,6 @@ import {
   MAX_RECORD_FILES,
   MAX_RULES,
   MIN_RECORD_FILE_BYTES,
-  WAYS,
 } from './settings.ts';
 import { closest } from './spelling.ts';
 import { type TomlPath, tomlLines } from './tomllines.ts';

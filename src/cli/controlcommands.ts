@@ -1,11 +1,11 @@
 /** What the control socket serves beyond the status: questions, their answers, records, and the rules in force. */
 import type { Agent } from '../agent/agent.ts';
-import type { Question, Reply, Scope } from '../agent/ports.ts';
+import type { Question, Reply } from '../agent/ports.ts';
 import type { QuestionEvent } from '../agent/questions.ts';
 import type { FileRecords } from '../backends/records.ts';
+import { SCOPES } from '../policy/rules.ts';
 import { type ControlArguments, type ControlClient, type ControlCommand, ControlRefusal } from '../server/control.ts';
 
-const SCOPES: ReadonlySet<unknown> = new Set<Scope>(['once', 'command', 'destination', 'path', 'always']);
 /** Who an answer says it is from, in a record: a word. */
 const BY = /^[a-z]{1,16}$/;
 
@@ -32,8 +32,8 @@ function answerCommand(agent: Agent, allow: boolean): ControlCommand {
     const waiting = agent.questions.waiting().find(({ question }) => question.id === id);
     if (waiting === undefined) throw new ControlRefusal(`no question ${id} waits`);
     const { offers, lasts } = waiting.question;
-    const scope = (given.scope ?? lasts) as Scope;
-    if (!SCOPES.has(scope)) throw new ControlRefusal('no such scope: once, command, destination, path or always');
+    const scope = SCOPES.find((one) => one === (given.scope ?? lasts));
+    if (scope === undefined) throw new ControlRefusal('no such scope: once, command, destination, path or always');
     if (allow && !offers.some((offer) => offer.scope === scope))
       throw new ControlRefusal(`"${scope}" is not on offer: ${offers.map((offer) => offer.scope).join(', ')}`);
     const by = typeof given.by === 'string' && BY.test(given.by) ? given.by : allow ? 'approve' : 'deny';

@@ -5,7 +5,14 @@ import { isGuardName } from '../server/guards.ts';
 import { agentSocket, type Command, DONE_EXIT, FAILED_EXIT, Usage, withAgent } from './command.ts';
 import { askControl } from './control.ts';
 import { becomeCommand, leave, type Word } from './daemon.ts';
-import { GUARD_OPTIONS, type GuardWords, guardArguments, noWords, takeGuardOption } from './guardoptions.ts';
+import {
+  GUARD_OPTIONS,
+  type GuardWords,
+  guardArguments,
+  noWords,
+  takeGuardOption,
+  wordBehind,
+} from './guardoptions.ts';
 import { Fatal, jsonText, type Output, shown } from './output.ts';
 
 const USAGE = `usage: latchkey guard [--key KEY] [--to [user@]HOST] [--via HOST] [--for TIME] [--count N] [--ask | --allow]
@@ -56,11 +63,7 @@ function parse(argv: readonly string[]): Parsed {
   let isBound = false;
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] as string;
-    const next = (): string => {
-      const value = argv[++i];
-      if (value === undefined || value === '') throw new Usage(`${word} needs a word behind it`);
-      return value;
-    };
+    const next = (): string => wordBehind(argv, ++i, word);
     if (word === '--') {
       command = argv.slice(i + 1);
       if (command.length === 0) throw new Usage('no command behind --');

@@ -63,6 +63,13 @@ function once(given: unknown, name: string): void {
   if (given !== undefined) throw new Usage(`${name} is given twice`);
 }
 
+/** The word of `argv` at `at`, behind the option `name`. @throws Usage where there is none */
+export function wordBehind(argv: readonly string[], at: number, name: string): string {
+  const value = argv[at];
+  if (value === undefined || value === '') throw new Usage(`${name} needs a word behind it`);
+  return value;
+}
+
 /**
  * Takes the option `name` into `words`.
  * @param next the word behind it. @throws Usage where there is none

@@ -87,16 +87,10 @@ export class ConfigurationInForce {
     return new ConfigurationInForce(file, table, log, loaded.configuration, loaded.missing);
   }
 
-  /** The defaults, with `table` until the file at `file` is without errors, and then `later`. */
-  static without(
-    file: string,
-    table: Policy['table'],
-    later: Policy['table'],
-    log: Log,
-    refused: ConfigurationRefused,
-  ): ConfigurationInForce {
-    const made = new ConfigurationInForce(file, later, log, defaultConfiguration, false);
-    made.#untilRead = table;
+  /** The defaults, with the stricter table until the file at `file` is without errors, and then `table`. */
+  static without(file: string, table: Policy['table'], log: Log, refused: ConfigurationRefused): ConfigurationInForce {
+    const made = new ConfigurationInForce(file, table, log, defaultConfiguration, false);
+    made.#untilRead = 'latchkey';
     made.#errors = refused.errors.map(({ text }) => text);
     return made;
   }
@@ -124,13 +118,19 @@ export class ConfigurationInForce {
   /** From now on `agent` obeys what is in force, also after the file changed. */
   govern(agent: Agent): void {
     this.#agent = agent;
-    agent.setPolicy(this.policy);
-    agent.questions.limitMs = this.settings.ask.seconds * 1000;
+    this.#apply();
     watchConfiguration(
       this.file,
       () => void this.reload().catch(() => {}),
       (text) => this.#log('error', `${this.file} is not watched, changes count after latchkey reload: ${text}`),
     );
+  }
+
+  #apply(): void {
+    const agent = this.#agent;
+    if (agent === undefined) return;
+    agent.setPolicy(this.policy);
+    agent.questions.limitMs = this.settings.ask.seconds * 1000;
   }
 
   /** Reads the file again. @throws ConfigurationRefused where it has errors; the old rules stay in force */
@@ -147,10 +147,8 @@ export class ConfigurationInForce {
     this.#errors = null;
     this.#untilRead = undefined;
     this.#since = new Date().toISOString();
-    const agent = this.#agent;
-    if (agent === undefined) return;
-    agent.setPolicy(this.policy);
-    agent.questions.limitMs = this.settings.ask.seconds * 1000;
+    if (this.#agent === undefined) return;
+    this.#apply();
     this.#log('info', `${this.#configuration.rules.length} rules in force`);
   }
 

@@ -1,12 +1,11 @@
 /** Questions as the control socket tells them, for `latchkey watch`, `approve` and `deny`: read, and put into words. */
 import type { Offer, Scope } from '../agent/ports.ts';
+import { SCOPES } from '../policy/rules.ts';
 import { ControlError } from './control.ts';
 import type { WatchQuestion } from './controlcommands.ts';
 import { shown } from './output.ts';
 
 export type { WatchQuestion } from './controlcommands.ts';
-
-export const SCOPES: readonly Scope[] = ['once', 'command', 'destination', 'path', 'always'];
 
 function texts(value: unknown): readonly string[] {
   return Array.isArray(value) ? value.filter((one): one is string => typeof one === 'string') : [];

@@ -175,7 +175,7 @@ async function readConfiguration(file: string, isOpenssh: boolean, log: Log): Pr
       'error',
       'the configuration has errors: until it is put right, what comes from other machines is asked for or refused',
     );
-    return ConfigurationInForce.without(file, 'latchkey', 'openssh', log, error);
+    return ConfigurationInForce.without(file, 'openssh', log, error);
   }
 }
 

@@ -1,4 +1,5 @@
 /** What the configuration file can set (docs/configuration.md): types, bounds and defaults. */
+import type { WayName } from '../backends/asking.ts';
 import type { Rule, Scope } from '../policy/rules.ts';
 
 export const MAX_FILE_BYTES = 256 * 1024;
@@ -12,10 +13,6 @@ export const MAX_ASK_SECONDS = 90;
 export const MIN_RECORD_FILE_BYTES = 64 * 1024;
 export const MAX_RECORD_FILE_BYTES = 1024 * 1024 * 1024;
 export const MAX_RECORD_FILES = 1000;
-
-/** How a person can be asked, beside `latchkey watch`, which always can. */
-export const WAYS = ['askpass', 'pinentry', 'notification'] as const;
-export type Way = (typeof WAYS)[number];
 
 /** What a plain yes may mean. "always" is left out: it writes a rule, which is to be seen before. */
 export const ASK_LASTS = ['once', 'command', 'destination', 'path'] as const satisfies readonly Scope[];
@@ -35,7 +32,7 @@ export interface Settings {
   };
   readonly ask: {
     /** Undefined: those that the environment has. */
-    readonly ways: readonly Way[] | undefined;
+    readonly ways: readonly WayName[] | undefined;
     /** How long a question waits for its answer. */
     readonly seconds: number;
     /** What a plain yes means, where no rule says. */

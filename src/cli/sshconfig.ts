@@ -13,6 +13,7 @@ import {
   type GuardWords,
   noWords,
   takeGuardOption,
+  wordBehind,
 } from './guardoptions.ts';
 import { Fatal, type Output, shown } from './output.ts';
 
@@ -45,11 +46,7 @@ function parse(argv: readonly string[]): Parsed {
   const words = noWords();
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] as string;
-    const next = (): string => {
-      const value = argv[++i];
-      if (value === undefined || value === '') throw new Usage(`${word} needs a word behind it`);
-      return value;
-    };
+    const next = (): string => wordBehind(argv, ++i, word);
     if (takeGuardOption(words, word, next)) continue;
     if (word.startsWith('-') && word !== '--') throw new Usage(`unknown option: ${shown(word)}`);
     const hosts = argv.slice(word === '--' ? i + 1 : i);

@@ -139,13 +139,14 @@ export function decide(facts: Facts, policy: Policy): Decision {
   return decision.effect === 'allow' ? confirmed : { ...decision, lasts: 'once' };
 }
 
+/** Whether decisions may differ with who asks and where from: OpenSSH's defaults without rules do not. */
+export function dependsOnAsker({ table, rules }: Policy): boolean {
+  return table !== 'openssh' || rules.length > 0;
+}
+
 /** Whether a decision may differ with what is to be signed, or with where from: if not, nobody need look. */
 export function dependsOnFacts({ signer, destinations, confirm }: Entry, policy: Policy): boolean {
   return (
-    policy.table !== 'openssh' ||
-    policy.rules.length > 0 ||
-    confirm ||
-    destinations !== undefined ||
-    signer.publicKey.fields.application !== undefined
+    dependsOnAsker(policy) || confirm || destinations !== undefined || signer.publicKey.fields.application !== undefined
   );
 }

@@ -11,7 +11,8 @@ import type { Circumstances, Facts, Host, Purpose } from './facts.ts';
 import { purposeOf } from './purpose.ts';
 
 /** How long an answer holds; see `Consent`. */
-export type Scope = 'once' | 'command' | 'destination' | 'path' | 'always';
+export const SCOPES = ['once', 'command', 'destination', 'path', 'always'] as const;
+export type Scope = (typeof SCOPES)[number];
 export type Effect = 'allow' | 'deny' | 'ask';
 export type Origin = 'local' | 'forwarded' | 'guard';
 

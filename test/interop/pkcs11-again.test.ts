@@ -3,14 +3,17 @@
  * (test/support/provider.c). A TPM that serves one process is in tpm.test.ts.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { openProvider, type TokenKey, type TokenProvider } from '../../src/backends/pkcs11.ts';
+import type { TokenKey } from '../../src/backends/pkcs11.ts';
 import {
   bytes,
+  closeProviders,
+  DATA,
   FAKE_PIN,
   type FakeProvider,
   fakeProvider,
+  find,
   type ImportedKey,
-  noHelpers,
+  openAt,
   run,
   SOFTHSM,
   type SoftHsm,
@@ -18,25 +21,7 @@ import {
   testPorts,
 } from '../support/pkcs11.ts';
 
-const DATA = bytes('what a client wants signed');
-
-const opened: TokenProvider[] = [];
-async function openAt(...args: Parameters<typeof openProvider>): ReturnType<typeof openProvider> {
-  const got = await openProvider(...args);
-  opened.push(got.provider);
-  return got;
-}
-
-afterEach(async () => {
-  for (const provider of opened.splice(0)) provider.close();
-  await noHelpers();
-});
-
-const find = (keys: readonly TokenKey[], blob: Uint8Array): TokenKey => {
-  const found = keys.find(({ signer }) => Buffer.compare(signer.publicKey.blob, blob) === 0);
-  if (found === undefined) throw new Error('the key is not listed');
-  return found;
-};
+afterEach(closeProviders);
 
 describe('keys in SoftHSM', () => {
   let hsm: SoftHsm;

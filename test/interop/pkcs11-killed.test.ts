@@ -5,45 +5,30 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { openProvider, type TokenKey, type TokenProvider } from '../../src/backends/pkcs11.ts';
 import { signatureName, verifySignature } from '../../src/keys/signature.ts';
 import { until } from '../support/agentprocess.ts';
 import {
   bytes,
   children,
+  closeProviders,
+  DATA,
   FAKE_PIN,
   type FakeProvider,
   fakeProvider,
+  find,
   type ImportedKey,
   type KeyKind,
-  noHelpers,
+  openAt,
   SOFTHSM,
   type SoftHsm,
   softHsm,
   testPorts,
 } from '../support/pkcs11.ts';
 
-const DATA = bytes('what a client wants signed');
+afterEach(closeProviders);
+
 const KINDS: readonly KeyKind[] = ['rsa', 'nistp256', 'nistp384', 'nistp521', 'ed25519'];
 const KILLS = Number(process.env.LATCHKEY_HELPER_KILLS ?? 50);
-
-const opened: TokenProvider[] = [];
-async function openAt(...args: Parameters<typeof openProvider>): ReturnType<typeof openProvider> {
-  const got = await openProvider(...args);
-  opened.push(got.provider);
-  return got;
-}
-
-afterEach(async () => {
-  for (const provider of opened.splice(0)) provider.close();
-  await noHelpers();
-});
-
-const find = (keys: readonly TokenKey[], blob: Uint8Array): TokenKey => {
-  const found = keys.find(({ signer }) => Buffer.compare(signer.publicKey.blob, blob) === 0);
-  if (found === undefined) throw new Error('the key is not listed');
-  return found;
-};
 
 describe('a provider that takes its time to sign', () => {
   let fake: FakeProvider;

@@ -3,39 +3,31 @@ import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { openProvider, type TokenKey, type TokenProvider } from '../../src/backends/pkcs11.ts';
+import type { TokenKey } from '../../src/backends/pkcs11.ts';
 import { encodeRequest } from '../../src/backends/pkcs11protocol.ts';
 import { until } from '../support/agentprocess.ts';
-import { bytes, FAKE_PIN, type FakeProvider, fakeProvider, noHelpers, run, testPorts } from '../support/pkcs11.ts';
+import {
+  bytes,
+  closeProviders,
+  DATA,
+  FAKE_PIN,
+  type FakeProvider,
+  fakeProvider,
+  noHelpers,
+  openAt,
+  parts,
+  run,
+  testPorts,
+} from '../support/pkcs11.ts';
 
-const DATA = bytes('what a client wants signed');
+afterEach(closeProviders);
+
 const NO_PIN = new Uint8Array();
-
-const opened: TokenProvider[] = [];
-async function openAt(...args: Parameters<typeof openProvider>): ReturnType<typeof openProvider> {
-  const got = await openProvider(...args);
-  opened.push(got.provider);
-  return got;
-}
-
-afterEach(async () => {
-  for (const provider of opened.splice(0)) provider.close();
-  await noHelpers();
-});
 
 const only = (keys: readonly TokenKey[]): TokenKey => {
   expect(keys).toHaveLength(1);
   return keys[0] as TokenKey;
 };
-
-/** The strings in an SSH signature blob: the algorithm and what it made. */
-function parts(signature: Uint8Array): readonly [string, Buffer] {
-  const all = Buffer.from(signature);
-  const name = all.readUInt32BE();
-  const length = all.readUInt32BE(4 + name);
-  expect(8 + name + length).toBe(all.length);
-  return [all.toString('latin1', 4, 4 + name), all.subarray(8 + name)];
-}
 
 describe('a token that counts tries', () => {
   let fake: FakeProvider;

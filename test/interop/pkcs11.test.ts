@@ -2,13 +2,18 @@ import { constants, type KeyObject, verify } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { openProvider, type TokenKey, type TokenProvider } from '../../src/backends/pkcs11.ts';
+import type { TokenKey } from '../../src/backends/pkcs11.ts';
 import { scanMemory } from '../support/memscan.ts';
 import {
   bytes,
+  closeProviders,
+  DATA,
+  find,
   type ImportedKey,
   type KeyKind,
   noHelpers,
+  openAt,
+  parts,
   run,
   SOFTHSM,
   type SoftHsm,
@@ -16,36 +21,10 @@ import {
   testPorts,
 } from '../support/pkcs11.ts';
 
-const DATA = bytes('what a client wants signed');
+afterEach(closeProviders);
+
 const NO_PIN = new Uint8Array();
 const KINDS: readonly KeyKind[] = ['rsa', 'nistp256', 'nistp384', 'nistp521', 'ed25519'];
-
-const opened: TokenProvider[] = [];
-async function openAt(...args: Parameters<typeof openProvider>): ReturnType<typeof openProvider> {
-  const got = await openProvider(...args);
-  opened.push(got.provider);
-  return got;
-}
-
-afterEach(async () => {
-  for (const provider of opened.splice(0)) provider.close();
-  await noHelpers();
-});
-
-const find = (keys: readonly TokenKey[], blob: Uint8Array): TokenKey => {
-  const found = keys.find(({ signer }) => Buffer.compare(signer.publicKey.blob, blob) === 0);
-  if (found === undefined) throw new Error('the key is not listed');
-  return found;
-};
-
-/** The strings in an SSH signature blob: the algorithm and what it made. */
-function parts(signature: Uint8Array): readonly [string, Buffer] {
-  const all = Buffer.from(signature);
-  const name = all.readUInt32BE();
-  const length = all.readUInt32BE(4 + name);
-  expect(8 + name + length).toBe(all.length);
-  return [all.toString('latin1', 4, 4 + name), all.subarray(8 + name)];
-}
 
 /** r and s at their full length. */
 function fixed(inner: Buffer, size: number): Buffer {

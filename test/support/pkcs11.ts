@@ -7,7 +7,14 @@ import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Pkcs11Limits, Pkcs11Ports } from '../../src/backends/pkcs11.ts';
+import { expect } from 'vitest';
+import {
+  openProvider,
+  type Pkcs11Limits,
+  type Pkcs11Ports,
+  type TokenKey,
+  type TokenProvider,
+} from '../../src/backends/pkcs11.ts';
 import { raw, str } from '../unit/wire/build.ts';
 import { BUILD, cleanEnv, until } from './agentprocess.ts';
 
@@ -196,4 +203,38 @@ export async function noHelpers(): Promise<void> {
   await until('every helper to be gone', () =>
     children().every(({ state, command }) => state !== 'Z' && !command.includes('pkcs11-helper')),
   );
+}
+
+/** What the tests of tokens have signed. */
+export const DATA: Uint8Array = bytes('what a client wants signed');
+
+const opened: TokenProvider[] = [];
+
+/** As openProvider; closeProviders ends what it opened. */
+export async function openAt(...args: Parameters<typeof openProvider>): ReturnType<typeof openProvider> {
+  const got = await openProvider(...args);
+  opened.push(got.provider);
+  return got;
+}
+
+/** After each test: no provider stays open, and no helper is left. */
+export async function closeProviders(): Promise<void> {
+  for (const provider of opened.splice(0)) provider.close();
+  await noHelpers();
+}
+
+/** The key with this blob. @throws Error where it is not listed */
+export const find = (keys: readonly TokenKey[], blob: Uint8Array): TokenKey => {
+  const found = keys.find(({ signer }) => Buffer.compare(signer.publicKey.blob, blob) === 0);
+  if (found === undefined) throw new Error('the key is not listed');
+  return found;
+};
+
+/** The strings in an SSH signature blob: the algorithm and what it made. */
+export function parts(signature: Uint8Array): readonly [string, Buffer] {
+  const all = Buffer.from(signature);
+  const name = all.readUInt32BE();
+  const length = all.readUInt32BE(4 + name);
+  expect(8 + name + length).toBe(all.length);
+  return [all.toString('latin1', 4, 4 + name), all.subarray(8 + name)];
 }
