@@ -9,6 +9,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync,
 import { join, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { apart, koffi, lazy, VENDORED } from './plugins.mjs';
 import { put, putProgram } from './programs.mjs';
 import { ensureDependencies, root } from './setup.mjs';
 
@@ -30,19 +31,6 @@ const DOORS = {
 };
 // A chunk of an older build stays for a while: an agent that started with it may still want to load it.
 const KEEP_CHUNKS_MS = 24 * 3600 * 1000;
-/** Libraries that few runs need: files of their own, which a program loads when it does. */
-const VENDORED = { 'ml-dsa': '@noble/post-quantum/ml-dsa.js', 'hash-wasm': 'hash-wasm' };
-const apart = {
-  name: 'apart',
-  setup(build) {
-    build.onResolve({ filter: /^(@noble\/post-quantum\/|hash-wasm$)/ }, ({ path }) => {
-      const found = Object.entries(VENDORED).find(([, library]) => library === path);
-      if (found === undefined) throw new Error(`${path} is not in VENDORED`);
-      return { path: `./vendor/${found[0]}.cjs`, external: true };
-    });
-    build.onResolve({ filter: /^\.\/ssh-add-actions\.ts$/ }, () => ({ path: './ssh-add-actions.cjs', external: true }));
-  },
-};
 /** Names after which a program may start a command: see the launcher. */
 const COMMAND_PATTERN = { 'ssh-agent': '[!-]*', 'ssh-add': '--', latchkey: '--' };
 
@@ -91,7 +79,13 @@ export async function build(options = {}) {
   // same one behind each.
   const cjs = { ...common, splitting: false, format: 'cjs', outExtension: { '.js': '.cjs' } };
   // import() would start the machinery for modules, for files that are none.
-  const program = { ...cjs, plugins: [apart], supported: { 'dynamic-import': false } };
+  const program = {
+    ...cjs,
+    minify: true,
+    external: [],
+    plugins: [apart, koffi, lazy],
+    supported: { 'dynamic-import': false },
+  };
   const builds = [
     ...ALL.map((name) => ({ ...program, entryPoints: { [name]: SOURCES[name] } })),
     { ...common, entryPoints: DOORS },
@@ -206,7 +200,8 @@ async function environmentLists(esbuild) {
 /** Fills the template. Flags that a Node refuses would keep it from starting: each is tried here. */
 export function launcher(name, { home, node, DROPPED, SHELLS_OWN }) {
   const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const flags = ['--no-warnings', '--no-global-search-paths'];
+  // No threads for the engine: our programs are too short or too idle for them, and each costs memory and time.
+  const flags = ['--no-warnings', '--no-global-search-paths', '--v8-pool-size=0'];
   const knows = (flag) => spawnSync(node, [flag, '-e', '0'], { env: {}, stdio: 'ignore' }).status === 0;
   const known = node !== '' && knows('--disable-sigusr1') ? ['--disable-sigusr1', ...flags] : flags;
   const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));

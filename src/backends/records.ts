@@ -64,9 +64,8 @@ class RecordKeeper implements FileRecords {
   readonly #refuses: boolean;
   readonly #log: Log;
   readonly #now: () => number;
-  readonly #prefix = randomInt(36 ** PREFIX_DIGITS)
-    .toString(36)
-    .padStart(PREFIX_DIGITS, '0');
+  /** Made with the first id: an agent that nobody used yet has no need of Node's cryptography. */
+  #prefix: string | undefined;
   #counter = 0;
   #second = Number.NaN;
   #secondText = '';
@@ -164,6 +163,9 @@ class RecordKeeper implements FileRecords {
   }
 
   #newId(): string {
+    this.#prefix ??= randomInt(36 ** PREFIX_DIGITS)
+      .toString(36)
+      .padStart(PREFIX_DIGITS, '0');
     return `${this.#prefix}-${this.#counter++}`;
   }
 

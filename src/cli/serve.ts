@@ -71,6 +71,7 @@ export const SERVING = 'serving';
 const MAX_RECENT = 200;
 /** Connections that it shows, the latest of them: each means looking at its ancestors. `sessions` counts all. */
 const MAX_SHOWN_CONNECTIONS = 128;
+const STDERR = 2;
 const LEVELS: Readonly<Record<LogLevel, number>> = { error: 0, info: 1, debug: 2 };
 /** As OpenSSH: ended by a signal or with its command; ended under socket activation. */
 const ENDED_EXIT = 2;
@@ -84,10 +85,13 @@ function createLog(plan: ServePlan): { log: Log; recent: Recent[] } {
   const log: Log = (level, text) => {
     recent.push({ time: new Date().toISOString(), level, text });
     if (recent.length > MAX_RECENT) recent.shift();
-    // Nobody may be reading any more; the agent goes on.
-    if (LEVELS[level] <= shown) process.stderr.write(`${text}\n`, () => {});
+    if (LEVELS[level] > shown) return;
+    try {
+      writeSync(STDERR, `${text}\n`);
+    } catch {
+      // Nobody may be reading any more; the agent goes on.
+    }
   };
-  process.stderr.on('error', () => {});
   return { log, recent };
 }
 

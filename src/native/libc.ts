@@ -33,8 +33,8 @@ export function bind<F>(prototype: string): () => F {
 
 /** How deep a C function gets on the stack that it is called on, and more. */
 const WIPED_STACK_BYTES = 128 * 1024;
-const zeros = { bytes: new Uint8Array(WIPED_STACK_BYTES) };
 let callWithZeros: ((zeros: { readonly bytes: Uint8Array }) => number) | undefined;
+let zeros: { readonly bytes: Uint8Array } | undefined;
 
 /**
  * Overwrites what earlier calls left on their stack. libcrypto wipes what it frees, not every local variable: copies of a
@@ -46,6 +46,8 @@ export function wipeCallStack(): void {
   callWithZeros ??= library.func('getppid', 'int', [
     koffi.struct({ bytes: koffi.array('uint8_t', WIPED_STACK_BYTES) }),
   ]);
+  // Pages that nobody writes to take no memory.
+  zeros ??= { bytes: mapPlain(WIPED_STACK_BYTES).bytes };
   callWithZeros?.(zeros);
 }
 

@@ -17,6 +17,8 @@ const FORGING =
 const HARMLESS = /^[!#-'*-[\]-~]$/;
 /** What needs no quotes. No comma, no semicolon: they are punctuation of the sentence. */
 const PLAIN = /^[\p{L}\p{N}\p{M}_.\-@:/+~=%[\]#^\\]+$/u;
+/** The same of ASCII, which needs none of Unicode's tables. */
+const PLAIN_ASCII = /^[\w.\-@:/+~=%[\]#^\\]+$/;
 
 interface Made {
   readonly text: string;
@@ -51,7 +53,7 @@ export function safe(text: string, max: number): string {
 /** `name` for the middle of a sentence. At most `max` and MAX_DECORATION characters. */
 export function shown(name: string, max: number): string {
   const { text, seen } = made(name, max);
-  const quoted = PLAIN.test(seen) ? text : `"${text}"`;
+  const quoted = PLAIN_ASCII.test(seen) || PLAIN.test(seen) ? text : `"${text}"`;
   const warning = lookAlike(seen);
   return warning === undefined ? quoted : `${quoted} (${warning})`;
 }

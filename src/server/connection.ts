@@ -90,8 +90,8 @@ function holdsSecret(kept: Uint8Array, chunk: Uint8Array): boolean {
 }
 
 const nothing = new Uint8Array();
-/** Where answers are put together: they are sent, or copied, before the next. */
-const outgoing = new Uint8Array(READ_BYTES);
+/** Where answers are put together: they are sent, or copied, before the next. Not cleared: that would touch all of its pages. */
+const outgoing = Buffer.allocUnsafeSlow(READ_BYTES);
 
 /** Told once when a connection is over. One for all, since a closure for each is memory for each. */
 export type OnClose = (connection: Connection) => void;

@@ -1,0 +1,78 @@
+// What the bundles of our programs leave out, or load in a way of their own: plugins of esbuild.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { root } from './setup.mjs';
+
+/** Libraries that few runs need: files of their own, which a program loads when it does. */
+export const VENDORED = { 'ml-dsa': '@noble/post-quantum/ml-dsa.js', 'hash-wasm': 'hash-wasm' };
+/** Files that a program loads when it needs them. */
+export const apart = {
+  name: 'apart',
+  setup(build) {
+    build.onResolve({ filter: /^(@noble\/post-quantum\/|hash-wasm$)/ }, ({ path }) => {
+      const found = Object.entries(VENDORED).find(([, library]) => library === path);
+      if (found === undefined) throw new Error(`${path} is not in VENDORED`);
+      return { path: `./vendor/${found[0]}.cjs`, external: true };
+    });
+    build.onResolve({ filter: /^\.\/ssh-add-actions\.ts$/ }, () => ({ path: './ssh-add-actions.cjs', external: true }));
+  },
+};
+/**
+ * koffi's own way to its binary costs 5 ms and 200 KB of the heap: the loader of modules, a look into the program's own
+ * file, wrappers of what is deprecated. The binary of glibc is there or it is not; koffi decides in all other cases.
+ */
+export const koffi = {
+  name: 'koffi',
+  setup(build) {
+    build.onResolve({ filter: /^koffi$/ }, ({ pluginData }) =>
+      pluginData === 'itself' ? { path: 'koffi', external: true } : { path: 'koffi', namespace: 'binary' },
+    );
+    build.onLoad({ filter: /.*/, namespace: 'binary' }, () => {
+      const { version } = JSON.parse(readFileSync(join(root, 'node_modules/koffi/package.json'), 'utf8'));
+      return { contents: KOFFI.replace('VERSION', version), resolveDir: root, pluginData: 'itself' };
+    });
+  },
+};
+/** Modules of Node's own that are loaded when one of their functions is first used. */
+const LAZY = ['node:child_process', 'node:crypto'];
+export const lazy = {
+  name: 'lazy',
+  setup(build) {
+    build.onResolve({ filter: /^node:/ }, ({ path }) =>
+      LAZY.includes(path) ? { path, namespace: 'lazy' } : undefined,
+    );
+    build.onLoad({ filter: /.*/, namespace: 'lazy' }, ({ path }) => ({
+      contents:
+        [...importedFrom(path)].map((name) => LAZY_EXPORT.replaceAll('NAME', name)).join('') +
+        `
+        let loaded;
+        const module_ = () => loaded ??= require('${path}');`,
+    }));
+  },
+};
+const LAZY_EXPORT = "Object.defineProperty(exports, 'NAME', { enumerable: true, get: () => module_().NAME });\n";
+
+/** The names that our sources import from a module. */
+function importedFrom(path) {
+  const names = new Set();
+  for (const file of readdirSync(join(root, 'src'), { recursive: true })) {
+    if (!file.endsWith('.ts')) continue;
+    const text = readFileSync(join(root, 'src', file), 'utf8');
+    for (const [, list] of text.matchAll(new RegExp(`import \\{([^}]*)\\} from '${path}'`, 'g')))
+      for (const name of list.split(',').map((one) => one.trim())) {
+        if (name.includes(' as ')) throw new Error(`${file}: ${path} is loaded lazily, under its own names alone`);
+        if (/^\w+$/.test(name)) names.add(name);
+      }
+    for (const [, alias] of text.matchAll(new RegExp(`import \\* as (\\w+) from '${path}'`, 'g')))
+      for (const [, name] of text.matchAll(new RegExp(`\\b${alias}\\.(\\w+)`, 'g'))) names.add(name);
+  }
+  return names;
+}
+const KOFFI = `
+let binary;
+try {
+  const { platform, arch } = process;
+  binary = require('@koromix/koffi-' + platform + '-' + arch + '/' + platform + '_' + arch + '/koffi.node');
+} catch {}
+module.exports = binary?.version === 'VERSION' ? binary : require('koffi');
+`;
