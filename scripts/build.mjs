@@ -21,6 +21,7 @@ const SOURCES = {
   'ssh-add-actions': 'src/cli/ssh-add-actions.ts',
   latchkey: 'src/cli/latchkey.main.ts',
   'pkcs11-helper': 'src/cli/pkcs11-helper.main.ts',
+  configurationschema: 'src/cli/configurationschema.ts',
 };
 const ALL = Object.keys(SOURCES);
 const DOORS = {
@@ -81,7 +82,9 @@ export async function build(options = {}) {
   // import() would start the machinery for modules, for files that are none.
   const program = {
     ...cjs,
+    // Their text lies in the heap as long as they run. Lines, since Node shows the one that failed.
     minify: true,
+    lineLimit: 160,
     external: [],
     plugins: [apart, koffi, lazy],
     supported: { 'dynamic-import': false },

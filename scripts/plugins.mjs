@@ -14,7 +14,9 @@ export const apart = {
       if (found === undefined) throw new Error(`${path} is not in VENDORED`);
       return { path: `./vendor/${found[0]}.cjs`, external: true };
     });
-    build.onResolve({ filter: /^\.\/ssh-add-actions\.ts$/ }, () => ({ path: './ssh-add-actions.cjs', external: true }));
+    build.onResolve({ filter: /^\.\/(ssh-add-actions|configurationschema)\.ts$/ }, ({ path, kind }) =>
+      kind === 'entry-point' ? undefined : { path: path.replace(/ts$/, 'cjs'), external: true },
+    );
   },
 };
 /**
@@ -38,19 +40,19 @@ const LAZY = ['node:child_process', 'node:crypto'];
 export const lazy = {
   name: 'lazy',
   setup(build) {
-    build.onResolve({ filter: /^node:/ }, ({ path }) =>
-      LAZY.includes(path) ? { path, namespace: 'lazy' } : undefined,
-    );
+    build.onResolve({ filter: /^node:/ }, ({ path, pluginData }) => {
+      if (pluginData === 'itself') return { path, external: true };
+      return LAZY.includes(path) ? { path, namespace: 'lazy' } : undefined;
+    });
     build.onLoad({ filter: /.*/, namespace: 'lazy' }, ({ path }) => ({
-      contents:
-        [...importedFrom(path)].map((name) => LAZY_EXPORT.replaceAll('NAME', name)).join('') +
-        `
-        let loaded;
-        const module_ = () => loaded ??= require('${path}');`,
+      contents: `let loaded;
+        const load = () => loaded ??= require('${path}');
+        ${[...importedFrom(path)].map((name) => LAZY_EXPORT.replaceAll('NAME', name)).join('')}`,
+      pluginData: 'itself',
     }));
   },
 };
-const LAZY_EXPORT = "Object.defineProperty(exports, 'NAME', { enumerable: true, get: () => module_().NAME });\n";
+const LAZY_EXPORT = "Object.defineProperty(exports, 'NAME', { enumerable: true, get: () => load().NAME });\n";
 
 /** The names that our sources import from a module. */
 function importedFrom(path) {
