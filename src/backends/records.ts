@@ -12,7 +12,7 @@ import { type Held, mergedUse, Repeats } from './repeats.ts';
 
 export type { KeptRecord } from './recordline.ts';
 
-/** Records that are kept in memory for `latchkey why`. */
+/** Lines of the file in which `latchkey why` looks for a record through the agent; others it finds in the files itself. */
 export const MAX_RECENT_RECORDS = 1000;
 /** Records that wait for a disk that takes nothing; then the oldest are lost, and counted. */
 export const MAX_PENDING_RECORDS = 1000;
@@ -45,7 +45,7 @@ export interface RecordsStatus {
 
 export interface FileRecords extends Records {
   status(): RecordsStatus;
-  /** One of the last MAX_RECENT_RECORDS. */
+  /** One that waits, or one of the last MAX_RECENT_RECORDS of the file that is being written. */
   recent(id: string): KeptRecord | undefined;
   /** Calls back for each record, after it was written or failed to be. @returns what ends that */
   onUse(callback: (record: KeptRecord) => void): () => void;
@@ -69,10 +69,9 @@ class RecordKeeper implements FileRecords {
   #counter = 0;
   #second = Number.NaN;
   #secondText = '';
-  readonly #recent: (KeptRecord | undefined)[] = new Array(MAX_RECENT_RECORDS);
   #pending: KeptRecord[] = [];
-  /** Records that those who watch are to be told of, once it is known what became of them. */
-  #untold: string[] = [];
+  /** How many of them, the last ones, those who watch are to be told of, once it is known what became of them. */
+  #untold = 0;
   #lost = 0;
   readonly #listeners = new Set<(record: KeptRecord) => void>();
   #timer: NodeJS.Timeout | undefined;
@@ -103,7 +102,6 @@ class RecordKeeper implements FileRecords {
     const taken = this.#repeats.take(use, now);
     for (const held of taken.before) this.#pushHeld(held);
     if (taken.kind === 'held') {
-      this.#remember(heldRecord(taken.held));
       this.#wake(now);
       return taken.held.id;
     }
@@ -142,8 +140,10 @@ class RecordKeeper implements FileRecords {
   }
 
   recent(id: string): KeptRecord | undefined {
-    const record = this.#recent[numberOf(id) % MAX_RECENT_RECORDS];
-    return record?.id === id ? record : undefined;
+    const waiting = this.#pending.find((record) => record.id === id);
+    if (waiting !== undefined) return waiting;
+    const held = this.#repeats.held().find((one) => one.id === id);
+    return held === undefined ? this.#writer.latest(id, MAX_RECENT_RECORDS) : heldRecord(held);
   }
 
   onUse(callback: (record: KeptRecord) => void): () => void {
@@ -182,16 +182,11 @@ class RecordKeeper implements FileRecords {
   #push(record: KeptRecord): void {
     if (this.#pending.length >= MAX_PENDING_RECORDS) this.#drop(1);
     this.#pending.push(record);
-    this.#remember(record);
-    if (this.#listeners.size > 0) this.#untold.push(record.id);
+    this.#untold++;
   }
 
   #pushHeld(held: Held): void {
     this.#push(heldRecord(held));
-  }
-
-  #remember(record: KeptRecord): void {
-    this.#recent[numberOf(record.id) % MAX_RECENT_RECORDS] = record;
   }
 
   /** Tries a disk that failed with one line before all that waits is made into lines. */
@@ -236,9 +231,7 @@ class RecordKeeper implements FileRecords {
   /** A signature that never left, since its record could not be written: what is written later has to say so. */
   #refused(record: KeptRecord, code: string): KeptRecord {
     if (record.kind !== 'sign' || record.outcome !== 'allowed') return record;
-    const refused: KeptRecord = { ...record, outcome: 'failed', reason: `its record could not be written: ${code}` };
-    if (this.recent(record.id) === record) this.#remember(refused);
-    return refused;
+    return { ...record, outcome: 'failed', reason: `its record could not be written: ${code}` };
   }
 
   #lostRecord(): KeptRecord {
@@ -255,21 +248,12 @@ class RecordKeeper implements FileRecords {
   }
 
   #tell(): void {
-    if (this.#untold.length === 0) return;
-    const ids = this.#untold;
-    this.#untold = [];
-    for (const id of ids) {
-      const record = this.recent(id);
-      if (record !== undefined) for (const listener of this.#listeners) listener(record);
-    }
+    const records = this.#untold === 0 || this.#listeners.size === 0 ? [] : this.#pending.slice(-this.#untold);
+    this.#untold = 0;
+    for (const record of records) for (const listener of this.#listeners) listener(record);
   }
 }
 
 function heldRecord(held: Held): KeptRecord {
   return { id: held.id, time: new Date(held.time).toISOString(), ...mergedUse(held) };
-}
-
-function numberOf(id: string): number {
-  const number = Number(id.slice(PREFIX_DIGITS + 1));
-  return Number.isSafeInteger(number) && number >= 0 ? number : 0;
 }

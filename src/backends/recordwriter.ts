@@ -5,9 +5,9 @@
  */
 import { closeSync, constants, fstatSync, ftruncateSync, lstatSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { type RecordFile, recordFileName, recordFiles } from './recordfiles.ts';
+import { linesBackward, type RecordFile, recordFileName, recordFiles } from './recordfiles.ts';
 import { codeOf, newestLine, prepareFolder, surplusFiles } from './recordfolder.ts';
-import { ChainedLines, type KeptRecord, RECORDS_VERSION } from './recordline.ts';
+import { ChainedLines, type KeptRecord, parseRecord, RECORDS_VERSION } from './recordline.ts';
 
 /** A file that reached its size is followed by a new one. */
 export const DEFAULT_FILE_BYTES = 10 * 1024 * 1024;
@@ -89,6 +89,18 @@ export class RecordWriter {
   /** Lines written by this agent. */
   get written(): number {
     return this.#written;
+  }
+
+  /** The record by that id among the last `lines` of the file that is being written. */
+  latest(id: string, lines: number): KeptRecord | undefined {
+    if (this.#open === undefined) return undefined;
+    const beginning = `{"id":${JSON.stringify(id)},`;
+    let left = lines;
+    for (const line of linesBackward(this.#open.path, this.#open.size)) {
+      if (line.toString('utf8', 0, beginning.length) === beginning) return parseRecord(line.toString());
+      if (--left === 0) break;
+    }
+    return undefined;
   }
 
   /** Writes all of `records`, or none. @throws Error with the system's code */

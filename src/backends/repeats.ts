@@ -119,6 +119,11 @@ export class Repeats {
     return { kind: 'held', before, held: state.held };
   }
 
+  /** All that are held now, and stay so. */
+  held(): Held[] {
+    return [...this.#peers.values()].flatMap(({ held }) => (held === undefined ? [] : [held]));
+  }
+
   /** Those that have to be written by now. */
   due(now: number): Held[] {
     return [...this.#peers.values()].flatMap((state) =>
