@@ -22,6 +22,7 @@ const SOURCES = {
   latchkey: 'src/cli/latchkey.main.ts',
   'pkcs11-helper': 'src/cli/pkcs11-helper.main.ts',
   configurationschema: 'src/cli/configurationschema.ts',
+  crew: 'src/cli/crew.main.ts',
 };
 const ALL = Object.keys(SOURCES);
 const DOORS = {

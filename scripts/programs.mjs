@@ -12,7 +12,7 @@ const REHEARSALS = { 'ssh-agent': ['agent'], 'ssh-add': ['list'], 'ssh-add-actio
 /** Longest time for that. */
 const REHEARSAL_MS = 20_000;
 /** Loaded by another program, whose title stays. */
-const UNTITLED = ['ssh-add-actions', 'configurationschema'];
+const UNTITLED = ['ssh-add-actions', 'configurationschema', 'crew'];
 
 /** Writes a file at once as a whole: a program that starts meanwhile sees the old one or the new one. */
 export function put(path, content, mode = 0o644) {

@@ -3,12 +3,14 @@
  * the command that it was started for.
  */
 import { closeSync, rmdirSync, unlinkSync, writeSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type Agent, createAgent } from '../agent/agent.ts';
 import type { Log, LogLevel } from '../agent/ports.ts';
 import { type Asking, createAsking, defaultWays } from '../backends/asking.ts';
 import { createKnownHosts } from '../backends/knownhosts.ts';
 import { createRecords, type FileRecords } from '../backends/records.ts';
+import { useCrew } from '../native/crew.ts';
 import { socketPathOf } from '../native/libc.ts';
 import { hasLibcrypto } from '../native/libcrypto.ts';
 import type { WebsafeRules } from '../policy/websafe.ts';
@@ -245,6 +247,7 @@ async function start(plan: ServePlan): Promise<void> {
     log('error', 'no locked memory to be had (ulimit -l): keys lie in ordinary memory, which may be swapped out');
   const carrier = createAgentServer(agent);
   watchWork(agent, restWhenIdle());
+  if (availableParallelism() > 1) useCrew(join(dirname(process.argv[1] ?? ''), 'crew.cjs'));
   const { server } = carrier;
   const socket = plan.path ?? (plan.fd === undefined ? undefined : socketPathOf(plan.fd));
   const guards = socket === undefined ? undefined : createGuards(agent, { folder: guardsFolder(socket), log });

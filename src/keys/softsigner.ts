@@ -3,6 +3,7 @@
  * copies. A key in use stays made for KEEP_MADE_MS, since making an RSA key and its first signature are dear. Quick
  * types sign on this thread; RSA and the larger curves on libuv's.
  */
+import { crewForNext, wipeCrew } from '../native/crew.ts';
 import {
   freeKey,
   keyFromEd25519Seed,
@@ -11,12 +12,17 @@ import {
   type PrivateKeyPointer,
 } from '../native/libcrypto.ts';
 import {
+  DIGEST_SIGN,
   digestSignAgain,
   digestSigning,
   freeDigestSigning,
   freeSigning,
+  HASH_SIGN,
   hashAndSign,
   hashAndSignAway,
+  MAX_PLACED_BYTES,
+  placeData,
+  placeHash,
   type SigningContext,
   signing,
 } from '../native/signing.ts';
@@ -143,6 +149,8 @@ export class SoftSigner implements Signer {
   #made: PrivateKeyPointer | undefined;
   /** Of a made key that signs on this thread. */
   #context: SigningContext | undefined;
+  /** The same for the crew's other thread. */
+  #crewContext: SigningContext | undefined;
   /** Signatures under way on other threads: the made key must outlive them. */
   #busy = 0;
   #resting = false;
@@ -175,6 +183,13 @@ export class SoftSigner implements Signer {
     const key = this.#key();
     if (algorithm.family === 'ed25519') {
       this.#context ??= digestSigning(key);
+      const crew = data.length <= MAX_PLACED_BYTES ? crewForNext() : undefined;
+      if (crew !== undefined) {
+        const slot = placeData(data, ED25519_SIGNATURE_BYTES);
+        this.#crewContext ??= digestSigning(key);
+        const raw = crew.sign(DIGEST_SIGN, this.#context, this.#crewContext, slot, data.length);
+        return this.#encoded(raw, name, false);
+      }
       const blob = ED25519_FRAME.slice();
       digestSignAgain(this.#context, data, blob, blob.length - ED25519_SIGNATURE_BYTES, ED25519_SIGNATURE_BYTES);
       return blob;
@@ -191,17 +206,21 @@ export class SoftSigner implements Signer {
     if (hash === undefined) throw new KeyError('unsupported', `${algorithm.type} keys don't sign here`);
     if (algorithm.family === 'ecdsa' && algorithm.curve?.name === QUICK_CURVE) {
       this.#context ??= signing(key, hash, false);
-      return encodeSignature(name, hashAndSign(this.#context, hash, data), true);
+      const crew = crewForNext();
+      if (crew === undefined) return encodeSignature(name, hashAndSign(this.#context, hash, data), true);
+      const { slot, length } = placeHash(hash, data);
+      this.#crewContext ??= signing(key, hash, false);
+      return this.#encoded(crew.sign(HASH_SIGN, this.#context, this.#crewContext, slot, length), name, true);
     }
-    return this.#signAway(key, name, hash, data);
+    const rsa = algorithm.family === 'rsa';
+    return this.#encoded(hashAndSignAway(key, hash, data, rsa), name, !rsa);
   }
 
-  async #signAway(key: PrivateKeyPointer, name: string, hash: string, data: Uint8Array): Promise<Uint8Array> {
-    const rsa = this.publicKey.algorithm.family === 'rsa';
+  /** A signature that another thread makes: the made key outlives it. */
+  async #encoded(raw: Promise<Uint8Array>, name: string, ecdsa: boolean): Promise<Uint8Array> {
     this.#busy++;
     try {
-      const raw = await hashAndSignAway(key, hash, data, rsa);
-      return encodeSignature(name, raw, !rsa);
+      return encodeSignature(name, await raw, ecdsa);
     } finally {
       this.#busy--;
       this.recent = true;
@@ -209,20 +228,21 @@ export class SoftSigner implements Signer {
     }
   }
 
-  #freeContext(): void {
-    if (this.#context === undefined) return;
-    const { family } = this.publicKey.algorithm;
-    if (family === 'ecdsa') freeSigning(this.#context);
-    else freeDigestSigning(this.#context);
+  #freeContexts(): void {
+    const free = this.publicKey.algorithm.family === 'ecdsa' ? freeSigning : freeDigestSigning;
+    if (this.#context !== undefined) free(this.#context);
+    if (this.#crewContext !== undefined) free(this.#crewContext);
     this.#context = undefined;
+    this.#crewContext = undefined;
   }
 
   rest(): void {
     if (this.#made === undefined) return;
     this.#resting = this.#busy > 0;
     if (this.#resting) return;
-    this.#freeContext();
+    this.#freeContexts();
     freeKey(this.#made);
+    wipeCrew();
     this.#made = undefined;
     inUse.delete(this);
   }

@@ -10,11 +10,15 @@ const c = {
   EVP_MD_CTX_free: bind<(ctx: Pointer) => void>('void EVP_MD_CTX_free(void *ctx)'),
   EVP_PKEY_CTX_new: bind<(key: Pointer, e: null) => Pointer | null>('void *EVP_PKEY_CTX_new(void *pkey, void *engine)'),
   EVP_PKEY_CTX_free: bind<(ctx: Pointer) => void>('void EVP_PKEY_CTX_free(void *ctx)'),
-  EVP_DigestSignInit: bind<(ctx: Pointer, pctx: null, md: null, e: null, key: Pointer | null) => number>(
+  EVP_DigestSignInit: bind<(ctx: Pointer | number, pctx: null, md: null, e: null, key: Pointer | null) => number>(
     'int EVP_DigestSignInit(void *ctx, void *pctx, void *md, void *engine, void *pkey)',
   ),
   EVP_DigestSignAt: bind<(ctx: Pointer, out: number, length: number, data: Uint8Array, dataLength: number) => number>(
     'int EVP_DigestSign(void *ctx, void *out, void *length, const uint8_t *data, size_t dataLength)',
+  ),
+  /** The same with the data at an address. */
+  EVP_DigestSignPlaced: bind<(ctx: Pointer | number, out: number, length: number, data: number, n: number) => number>(
+    'int EVP_DigestSign(void *ctx, void *out, void *length, const void *data, size_t dataLength)',
   ),
   EVP_MD_fetch: bind<(l: null, name: string, q: null) => Pointer | null>(
     'void *EVP_MD_fetch(void *libctx, const char *name, const char *q)',
@@ -31,7 +35,7 @@ const c = {
   ),
   /** Plain pointers only: koffi's typed arguments may not be used from another thread. */
   EVP_PKEY_sign: bind<
-    ((ctx: Pointer, out: number, length: number, digest: number, digestLength: number) => number) & {
+    ((ctx: Pointer | number, out: number, length: number, digest: number, digestLength: number) => number) & {
       async(
         ctx: Pointer,
         out: number,
@@ -42,7 +46,7 @@ const c = {
       ): void;
     }
   >('int EVP_PKEY_sign(void *ctx, void *out, void *length, void *digest, size_t digestLength)'),
-  OpenSSL_version_num: bind<{ async(done: () => void): void }>('unsigned long OpenSSL_version_num()'),
+  OpenSSL_version_num: bind<(() => number) & { async(done: () => void): void }>('unsigned long OpenSSL_version_num()'),
 };
 
 /** What signs with one key again and again. libcrypto looks up its algorithms for it once; it holds no private bytes. */
@@ -100,7 +104,7 @@ function digest(name: string): { readonly md: Pointer; readonly bytes: number } 
 }
 
 /** Arguments of one EVP_PKEY_sign: fixed addresses, since it may run on another thread. */
-interface SignSlot {
+export interface SignSlot {
   readonly address: number;
   readonly bytes: Uint8Array;
   readonly words: DataView;
@@ -112,6 +116,9 @@ const DIGEST_AT = 64;
 const SIGNATURE_AT = 256;
 /** A signature by an RSA key of 16384 bits. */
 const MAX_SIGNATURE_BYTES = 2048;
+const DATA_AT = SIGNATURE_AT + MAX_SIGNATURE_BYTES;
+/** Data that a slot holds beside the signature; what ssh and git have signed is shorter. */
+export const MAX_PLACED_BYTES = SLOT_BYTES - DATA_AT;
 const freeSlots: SignSlot[] = [];
 
 function takeSlot(): SignSlot {
@@ -160,8 +167,42 @@ function fill(slot: SignSlot, digestName: string, data: Uint8Array): number {
   return bytes;
 }
 
-function result(slot: SignSlot): Uint8Array {
+export function signatureIn(slot: SignSlot): Uint8Array {
   return slot.bytes.slice(SIGNATURE_AT, SIGNATURE_AT + slot.words.getUint32(0, true));
+}
+
+/** Signs the data itself (Ed25519), or its hash (ECDSA). */
+export type SignKind = 0 | 1;
+export const DIGEST_SIGN: SignKind = 0;
+export const HASH_SIGN: SignKind = 1;
+
+/** A slot with data that signAt finds there, for a key that hashes for itself; at most MAX_PLACED_BYTES. */
+export function placeData(data: Uint8Array, signatureBytes: number): SignSlot {
+  const slot = takeSlot();
+  slot.words.setUint32(0, signatureBytes, true);
+  slot.words.setUint32(4, 0, true);
+  slot.bytes.set(data, DATA_AT);
+  return slot;
+}
+
+/** A slot with the hash of data. */
+export function placeHash(digestName: string, data: Uint8Array): { readonly slot: SignSlot; readonly length: number } {
+  const slot = takeSlot();
+  return { slot, length: fill(slot, digestName, data) };
+}
+
+export function freeSlot(slot: SignSlot): void {
+  freeSlots.push(slot);
+}
+
+/** Signs what is in the slot at `address`, on whichever thread; `ctx` is used by no other meanwhile. */
+export function signAt(kind: SignKind, ctx: SigningContext | number, address: number, length: number): boolean {
+  if (kind === HASH_SIGN)
+    return c.EVP_PKEY_sign()(ctx, address + SIGNATURE_AT, address, address + DIGEST_AT, length) > 0;
+  return (
+    c.EVP_DigestSignInit()(ctx, null, null, null, null) > 0 &&
+    c.EVP_DigestSignPlaced()(ctx, address + SIGNATURE_AT, address, address + DATA_AT, length) > 0
+  );
 }
 
 /** Hashes `data` and signs it (RSA as PKCS#1 v1.5, ECDSA as DER) on this thread. @throws LibcryptoError */
@@ -171,7 +212,7 @@ export function hashAndSign(ctx: SigningContext, digestName: string, data: Uint8
     const length = fill(slot, digestName, data);
     const { address } = slot;
     ok('EVP_PKEY_sign', c.EVP_PKEY_sign()(ctx, address + SIGNATURE_AT, address, address + DIGEST_AT, length));
-    return result(slot);
+    return signatureIn(slot);
   } finally {
     freeSlots.push(slot);
   }
@@ -189,6 +230,11 @@ function othersBound(): Promise<void> {
     c.OpenSSL_version_num().async(() => resolve());
   });
   return bound;
+}
+
+/** The same for the thread that calls it, before it signs. */
+export function bindHere(): void {
+  c.OpenSSL_version_num()();
 }
 
 /**
@@ -219,7 +265,7 @@ async function signAway(ctx: SigningContext, slot: SignSlot, length: number): Pr
   return new Promise((resolve, reject) => {
     const { address } = slot;
     const done = (error: Error | null, outcome: number): void => {
-      const signature = error === null && outcome > 0 ? result(slot) : undefined;
+      const signature = error === null && outcome > 0 ? signatureIn(slot) : undefined;
       freeSlots.push(slot);
       freeSigning(ctx);
       if (signature === undefined) reject(new LibcryptoError('EVP_PKEY_sign'));

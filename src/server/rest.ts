@@ -14,20 +14,25 @@ export const QUIET_MS = 1000;
 export const QUIET_AFTER_LITTLE_MS = 10_000;
 /** Fewer pieces of work than this are little. */
 const LITTLE = 64;
-/** So long after the first collection comes a second: what that one frees is given back by tasks which run after it. */
+/** So long after one collection comes another: what it frees is given back by tasks that run after it. */
 const AGAIN_MS = 100;
+/** When it rests, in milliseconds without work. The last ones forget what is quick to have again, as compiled code. */
+const RESTS = [QUIET_MS, QUIET_MS + AGAIN_MS, QUIET_AFTER_LITTLE_MS, QUIET_AFTER_LITTLE_MS + AGAIN_MS] as const;
+const FORGETTING = 2;
 /** Mappings of fewer bytes are not worth a call. */
 const SMALLEST_MAPPING = 64 * 1024;
 
-/** Pages half empty are emptied, and code that is not running right now is compiled anew when it is wanted. */
-const THOROUGH = ['compact-on-every-full-gc', 'stress-flush-code'];
-
-/** Collects all garbage, in some 25 ms. The young generation goes back to its least, which no smaller collection does. */
-function collectGarbage(): void {
-  for (const flag of THOROUGH) setFlagsFromString(`--${flag}`);
+/**
+ * Collects all garbage, in some 25 ms, and empties pages that are half empty. The young generation goes back to its least,
+ * which no smaller collection does.
+ * @param forgets compiled code that is not running right now, too: the next request takes some milliseconds longer
+ */
+function collectGarbage(forgets: boolean): void {
+  const flags = ['compact-on-every-full-gc', ...(forgets ? ['stress-flush-code'] : [])];
+  for (const flag of flags) setFlagsFromString(`--${flag}`);
   // Documented for finding leaks; it begins with the one collection of V8's that keeps nothing back.
   queryObjects(Idler);
-  for (const flag of THOROUGH) setFlagsFromString(`--no-${flag}`);
+  for (const flag of flags) setFlagsFromString(`--no-${flag}`);
 }
 
 interface Range {
@@ -59,8 +64,8 @@ function cleanMappings(): readonly Range[] {
 let clean: readonly Range[] | undefined;
 
 /** Gives back at once what can be had. */
-export function rest(): void {
-  collectGarbage();
+export function rest(forgets: boolean): void {
+  collectGarbage(forgets);
   if (!isLinux) return;
   trimAllocator();
   clean ??= cleanMappings();
@@ -84,7 +89,8 @@ class Idler {
   #seen = 0;
   /** Milliseconds without work. */
   #quiet = 0;
-  #hasRested = false;
+  /** The next of RESTS. */
+  #next = 0;
   #isWatching = false;
   #staysSmall = false;
 
@@ -102,20 +108,17 @@ class Idler {
     // Not when it starts: the engine takes no code of Node's or ours from a cache that was made under other flags.
     if (!this.#staysSmall) setFlagsFromString('--semi-space-growth-factor=1');
     this.#staysSmall = true;
-    this.#quiet = this.#works === this.#seen ? this.#quiet + waited : 0;
+    const isQuiet = this.#works === this.#seen;
+    this.#quiet = isQuiet ? this.#quiet + waited : 0;
+    if (!isQuiet) this.#next = this.#works < LITTLE ? FORGETTING : 0;
     this.#seen = this.#works;
-    if (this.#quiet === 0) this.#hasRested = false;
-    if (this.#quiet < (this.#works < LITTLE ? QUIET_AFTER_LITTLE_MS : QUIET_MS)) {
-      this.#lookIn(QUIET_MS);
-      return;
+    if (this.#quiet >= (RESTS[this.#next] as number)) {
+      rest(this.#next >= FORGETTING);
+      this.#next++;
+      [this.#works, this.#seen] = [0, 0];
     }
-    rest();
-    if (!this.#hasRested) {
-      this.#hasRested = true;
-      this.#lookIn(AGAIN_MS);
-      return;
-    }
-    [this.#works, this.#seen, this.#quiet] = [0, 0, 0];
-    [this.#hasRested, this.#isWatching] = [false, false];
+    const next = RESTS[this.#next];
+    if (next === undefined) [this.#isWatching, this.#quiet, this.#next] = [false, 0, 0];
+    else this.#lookIn(Math.min(QUIET_MS, next - this.#quiet));
   }
 }

@@ -29,7 +29,7 @@ function usage(): string {
 const RIGHT = '0 usage: ssh-add [-CcDdKkLlNQqvXx] [-E fingerprint_hash] [-H hostkey_file]';
 
 // Whatever a program did to V8's flags while its code was compiled for the cache, a start under the usual ones takes it.
-it.each(['ssh-agent', 'ssh-add', 'ssh-add-actions', 'latchkey', 'pkcs11-helper', 'configurationschema'])(
+it.each(['ssh-agent', 'ssh-add', 'ssh-add-actions', 'latchkey', 'pkcs11-helper', 'configurationschema', 'crew'])(
   'of %s belongs to the Node that it was made with, and that one takes it',
   (name) => {
     const chunk = /chunks\/[\w-]+-[0-9a-f]{8}/.exec(readFileSync(join(folder, `dist/${name}.cjs`), 'utf8'))?.[0] ?? '';
