@@ -7,11 +7,7 @@ const { connect, createServer } = require('node:net');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 const { Script } = require('node:vm');
-
-const [code, cache, rehearsal] = process.argv.slice(2);
-const script = new Script(readFileSync(code, 'utf8'), { filename: code });
-const program = script.runInThisContext();
-const store = () => writeFileSync(cache, script.createCachedData());
+const { isMainThread, parentPort, Worker, workerData } = require('node:worker_threads');
 
 const string = (bytes) => {
   const head = Buffer.alloc(4);
@@ -34,6 +30,9 @@ function ask(path) {
   socket.on('data', () => process.exit());
 }
 
+/** Answers on a thread of its own: a program that asks once blocks until it has its answer. */
+const serve = (then) => new Worker(__filename, { workerData: process.env.SSH_AUTH_SOCK }).once('message', then);
+
 const rehearsals = {
   agent() {
     process.argv = [process.execPath, code, '-D', '-a', process.env.SSH_AUTH_SOCK];
@@ -54,14 +53,7 @@ const rehearsals = {
   },
 };
 
-const serve = (then) =>
-  createServer((socket) => socket.on('data', (request) => socket.write(answer(request)))).listen(
-    process.env.SSH_AUTH_SOCK,
-    then,
-  );
-
-if (rehearsal === undefined) store();
-else {
+function rehearse() {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-build-'));
   process.env.HOME = folder;
   process.env.SSH_AUTH_SOCK = join(folder, 'agent');
@@ -70,4 +62,20 @@ else {
     store();
   });
   rehearsals[rehearsal]();
+}
+
+const [code, cache, rehearsal] = process.argv.slice(2);
+let script;
+let program;
+const store = () => writeFileSync(cache, script.createCachedData());
+
+if (!isMainThread) {
+  createServer((socket) => socket.on('data', (request) => socket.write(answer(request)))).listen(workerData, () =>
+    parentPort.postMessage('listening'),
+  );
+} else {
+  script = new Script(readFileSync(code, 'utf8'), { filename: code });
+  program = script.runInThisContext();
+  if (rehearsal === undefined) store();
+  else rehearse();
 }

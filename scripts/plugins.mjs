@@ -36,7 +36,7 @@ export const koffi = {
   },
 };
 /** Modules of Node's own that are loaded when one of their functions is first used. */
-const LAZY = ['node:child_process', 'node:crypto'];
+const LAZY = ['node:child_process', 'node:crypto', 'node:net', 'node:tty'];
 export const lazy = {
   name: 'lazy',
   setup(build) {

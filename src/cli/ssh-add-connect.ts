@@ -32,8 +32,9 @@ export async function withAgent(
   path: string | undefined,
   out: Output,
   work: (agent: AgentClient) => Promise<number>,
+  connected?: AgentClient,
 ): Promise<number> {
-  const agent = await connect(path, out);
+  const agent = connected ?? (await connect(path, out));
   return agent === undefined ? NO_AGENT_EXIT : work(agent);
 }
 

@@ -6,6 +6,7 @@ import { standardOutput } from './output.ts';
 import { concluded, withAgent } from './ssh-add-connect.ts';
 import { list } from './ssh-add-list.ts';
 import { parseOptions } from './ssh-add-options.ts';
+import { connectOnce } from './ssh-add-pipe.ts';
 
 /** Runs ssh-add with `argv` (without the program's name) and says on the standard streams what comes of it. */
 export function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -16,8 +17,13 @@ export function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<n
     const { action } = options;
     // In the build the other file has classes of its own: nothing but words may pass, so it reads them again.
     if (action !== 'list' && action !== 'listKeys') return (await import('./ssh-add-actions.ts')).runAction(argv, env);
-    return withAgent(env.SSH_AUTH_SOCK, out, async (agent) =>
-      (await list({ agent, options, out }, action === 'list')) ? 0 : 1,
+    const path = env.SSH_AUTH_SOCK;
+    const once = path === undefined ? undefined : await connectOnce(path);
+    return withAgent(
+      path,
+      out,
+      async (agent) => ((await list({ agent, options, out }, action === 'list')) ? 0 : 1),
+      once,
     );
   });
 }

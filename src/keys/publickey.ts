@@ -174,12 +174,18 @@ const fingerprintHashes: ReadonlySet<string> = new Set(['md5', 'sha1', 'sha256',
 /**
  * Fingerprint of the plain key, as ssh-keygen -l shows it: SHA256:base64 without padding, MD5:aa:bb:...
  * @param hash md5, sha1, sha256, sha384 or sha512, in either case
+ * @param sha256 what makes such a hash, where it shall not be Node's
  * @throws KeyError 'unsupported' for another
  */
-export function fingerprint(key: PublicKey, hash: string = 'sha256'): string {
+export function fingerprint(
+  key: PublicKey,
+  hash: string = 'sha256',
+  sha256?: (bytes: Uint8Array) => Uint8Array,
+): string {
   const name = hash.toLowerCase();
   if (!fingerprintHashes.has(name)) throw new KeyError('unsupported', 'unknown fingerprint hash');
-  const digest: Uint8Array = createHash(name).update(key.plainBlob).digest();
+  const digest: Uint8Array =
+    name === 'sha256' && sha256 !== undefined ? sha256(key.plainBlob) : createHash(name).update(key.plainBlob).digest();
   if (name === 'md5') return `MD5:${hex(digest).replace(/..(?!$)/g, '$&:')}`;
   return `${name.toUpperCase()}:${base64(digest).replace(/=+$/, '')}`;
 }
