@@ -17,7 +17,7 @@ import { visible } from '../wire/visible.ts';
 import type { Agent } from './agent.ts';
 import { success } from './answers.ts';
 import type { Session } from './session.ts';
-import { keyOf } from './uses.ts';
+import { describeKey } from './uses.ts';
 
 /** Only what may be used from there is seen there. */
 function isVisible(session: Session, entry: Entry): boolean {
@@ -54,7 +54,7 @@ export function removeKey(session: Session, blob: Uint8Array): Uint8Array {
   agent.expire();
   const entry = agent.keyring.find(blob);
   if (entry === undefined || !isVisible(session, entry)) return session.deny('remove', 'no such key here');
-  const key = keyOf(entry);
+  const key = describeKey(entry);
   agent.keyring.remove(blob);
   agent.ports.log('info', `removed ${visible(entry.comment, 64)}`);
   session.note({ kind: 'remove', outcome: 'allowed', sentence: `remove the key ${key.comment}`, key });
@@ -123,7 +123,7 @@ function storeKey(session: Session, { comment, constraints }: AddRequest, signer
   const entry = entryOf(agent, signer, comment, constraints);
   agent.keyring.add(entry);
   agent.expire();
-  const key = keyOf(entry);
+  const key = describeKey(entry);
   session.note({ kind: 'add', outcome: 'allowed', sentence: `add the key ${key.comment}`, key });
   log('info', `added ${signer.publicKey.algorithm.type} ${visible(comment, 64)}`);
   return success;

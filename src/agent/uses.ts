@@ -47,16 +47,20 @@ export function surroundingsOf(circumstances: Circumstances, words: Words): Surr
 
 const keys = new WeakMap<Entry, NonNullable<Use['key']>>();
 
-/** How a record names a key. */
+/** How a record names a key that comes or goes. */
+export function describeKey({ signer: { publicKey }, comment }: Entry): NonNullable<Use['key']> {
+  return Object.freeze({
+    fingerprint: fingerprint(publicKey),
+    type: publicKey.algorithm.type,
+    comment: visible(comment, MAX_TEXT),
+  });
+}
+
+/** The same for a key that is used, and will be again. */
 export function keyOf(entry: Entry): NonNullable<Use['key']> {
   let known = keys.get(entry);
   if (known === undefined) {
-    const { publicKey } = entry.signer;
-    known = Object.freeze({
-      fingerprint: fingerprint(publicKey),
-      type: publicKey.algorithm.type,
-      comment: visible(entry.comment, MAX_TEXT),
-    });
+    known = describeKey(entry);
     keys.set(entry, known);
   }
   return known;

@@ -4,9 +4,12 @@
  */
 import { type Pages, unmapPages } from '../native/libc.ts';
 
+/** Numbers alone: a view for each of thousands of runs would take more memory than most of them. */
 export interface Run {
-  readonly bytes: Uint8Array;
-  readonly address: number;
+  readonly pages: Pages;
+  /** In bytes, within the pages. */
+  readonly at: number;
+  readonly size: number;
 }
 
 interface Chunk {
@@ -48,19 +51,20 @@ export class Arena {
     }
     const { pages, used } = chunk;
     chunk.used += size;
-    return { bytes: pages.bytes.subarray(used, used + size), address: pages.address + used };
+    return { pages, at: used, size };
   }
 
   /** Wipes a run and takes it back, once. */
   give(run: Run): void {
-    run.bytes.fill(0);
+    const { pages, at, size } = run;
+    pages.bytes.fill(0, at, at + size);
     this.#live--;
     if (this.#live === 0) {
       this.#reset();
       return;
     }
-    const list = this.#free.get(run.bytes.length);
-    if (list === undefined) this.#free.set(run.bytes.length, [run]);
+    const list = this.#free.get(size);
+    if (list === undefined) this.#free.set(size, [run]);
     else list.push(run);
   }
 

@@ -80,20 +80,24 @@ function bestKind(accept: readonly PageKind[]): PageKind {
 
 class OwnedSlot implements Slot {
   readonly bytes: Uint8Array;
-  readonly address: number;
-  readonly release: (slot: OwnedSlot) => void;
-  live = true;
+  readonly run: Run;
+  readonly #release: (slot: OwnedSlot) => void;
+  #live = true;
 
-  constructor(bytes: Uint8Array, address: number, release: (slot: OwnedSlot) => void) {
-    this.bytes = bytes;
-    this.address = address;
-    this.release = release;
+  constructor(length: number, run: Run, release: (slot: OwnedSlot) => void) {
+    this.bytes = run.pages.bytes.subarray(run.at, run.at + length);
+    this.run = run;
+    this.#release = release;
+  }
+
+  get address(): number {
+    return this.run.pages.address + this.run.at;
   }
 
   free(): void {
-    if (!this.live) return;
-    this.live = false;
-    this.release(this);
+    if (!this.#live) return;
+    this.#live = false;
+    this.#release(this);
   }
 }
 
@@ -139,18 +143,24 @@ export class Custody {
   #allocate(length: number, kept: boolean): Slot {
     const size = kept ? keptSize(length) : passingSize(length);
     if (size > CUSTODY_CHUNK_BYTES) throw new KeyError('out-of-bounds', `${length} bytes do not fit into custody`);
-    const arena = kept ? this.#keyPages : this.#passingPages;
-    const run: Run = arena.take(size);
+    const run = (kept ? this.#keyPages : this.#passingPages).take(size);
     this.#used += size;
-    const slot = new OwnedSlot(run.bytes.subarray(0, length), run.address, (freed) => {
-      this.#kept.delete(freed);
-      this.#nonces.delete(freed);
-      this.#used -= size;
-      arena.give(run);
-    });
+    const slot = new OwnedSlot(length, run, kept ? this.#releaseKept : this.#releasePassing);
     if (kept) this.#kept.add(slot);
     return slot;
   }
+
+  readonly #releaseKept = (slot: OwnedSlot): void => {
+    this.#kept.delete(slot);
+    this.#nonces.delete(slot);
+    this.#used -= slot.run.size;
+    this.#keyPages.give(slot.run);
+  };
+
+  readonly #releasePassing = ({ run }: OwnedSlot): void => {
+    this.#used -= run.size;
+    this.#passingPages.give(run);
+  };
 
   /**
    * A slot for key material, zeroed, which a lock encrypts.
