@@ -16,7 +16,7 @@ export const GROWTH_CONNECTIONS = [1, 10, 100, 1000, 4000];
 export const GROWTH_RECORDS = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000];
 const GROWTH_AGENTS = ['latchkey', 'openssh', 'go'];
 export const IDLE_CONNECTIONS = 2000;
-export const MEMORY_KEYS = 1000;
+export const MEMORY_KEYS = 2000;
 /** An agent that takes long for each key that is added is given fewer. */
 const SLOW_ADD_KEYS = 100;
 /** Where 8 connections wait longer than this for an answer, in microseconds, 64 are not tried. */
@@ -25,6 +25,8 @@ const TOO_SLOW = 250_000;
 const BESIDE_RATE = 100;
 /** Between a change and the reading of memory, in milliseconds: what the agent does when it is idle is done then. */
 const SETTLE = 2500;
+/** The same at rest: agents may put off what they give back when nobody asks. */
+const REST_SETTLE = 12_000;
 
 /** Agents that only pass on are measured at few points. */
 const everywhere = (agent) => agent.id !== 'gnome';
@@ -209,7 +211,7 @@ async function bareNode(bench) {
   const folder = newFolder(bench.work);
   const code = `require('net').createServer(() => {}).listen(${JSON.stringify(join(folder, 's'))})`;
   const child = spawn(process.execPath, ['-e', code], { env: plainEnvironment(folder), stdio: 'ignore' });
-  await pause(SETTLE);
+  await pause(REST_SETTLE);
   const figures = memory([child.pid]);
   child.kill();
   return figures;
@@ -226,7 +228,7 @@ export async function atRest(bench) {
     // Two of them, so that what came first does not weigh on the other figure: one holds keys, the other connections.
     const one = await start(agent, bench.work);
     const other = await start(agent, bench.work);
-    await pause(SETTLE);
+    await pause(REST_SETTLE);
     point.rest = memory(one.pids());
     const before = memory(other.pids());
     await bench.load.run('replay', '-s', one.socket, '-k', file);

@@ -1,6 +1,6 @@
 // npm run bench: Latchkey and the agents beside it, measured in one run. bench/README.md says what and how.
 //   npm run bench -- [--quick] [--only PHASE,...] [--agents ID,...] [--build DIR] [--out DIR]
-// BENCH_SECONDS (0.5) a point and round, BENCH_ROUNDS (3). Only a whole run with the defaults writes to bench/.
+// BENCH_SECONDS (1) a point and round, BENCH_ROUNDS (3). Only a whole run with the defaults writes to bench/.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
@@ -55,7 +55,7 @@ ensurePackages();
 
 const began = Date.now();
 const work = mkdtempSync(join(tmpdir(), 'lkb-'));
-const seconds = positive('BENCH_SECONDS', values.quick ? 0.2 : 0.5);
+const seconds = positive('BENCH_SECONDS', values.quick ? 0.2 : 1);
 const rounds = Math.ceil(positive('BENCH_ROUNDS', values.quick ? 1 : 3));
 const load = new Load(buildLoad(work));
 const bench = { work, load, seconds, rounds, quick: values.quick, results: {}, notes: [], files: 0 };
