@@ -87,7 +87,8 @@ export async function build(options = {}) {
     minify: true,
     lineLimit: 160,
     external: [],
-    plugins: [apart, koffi, lazy],
+    plugins: [apart, koffi(options.portable === true), lazy],
+    define: { 'process.env.LATCHKEY_LAYOUT': JSON.stringify(layout()) },
     supported: { 'dynamic-import': false },
   };
   const builds = [
@@ -149,6 +150,13 @@ function fingerprint(out, node) {
   return hash.digest('hex');
 }
 
+/** What the agent and its second thread agree on, as a hash: see src/native/crew.ts. */
+function layout() {
+  const hash = createHash('sha256');
+  for (const name of ['crew', 'signing']) hash.update(readFileSync(join(root, `src/native/${name}.ts`)));
+  return hash.digest('hex');
+}
+
 function complete(out) {
   const files = [...ALL.map((name) => `${name}.cjs`), ...Object.keys(DOORS).map((name) => `${name}.mjs`)].map((name) =>
     join(out, 'dist', name),
@@ -204,8 +212,9 @@ async function environmentLists(esbuild) {
 /** Fills the template. Flags that a Node refuses would keep it from starting: each is tried here. */
 export function launcher(name, { home, node, DROPPED, SHELLS_OWN }) {
   const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  // No threads for the engine: our programs are too short or too idle for them, and each costs memory and time.
-  const flags = ['--no-warnings', '--no-global-search-paths', '--v8-pool-size=0'];
+  // One thread for the engine, the fewest there are: our programs are too short or too idle for more, and each costs
+  // memory and time.
+  const flags = ['--no-warnings', '--no-global-search-paths', '--v8-pool-size=1'];
   const knows = (flag) => spawnSync(node, [flag, '-e', '0'], { env: {}, stdio: 'ignore' }).status === 0;
   const known = node !== '' && knows('--disable-sigusr1') ? ['--disable-sigusr1', ...flags] : flags;
   const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));

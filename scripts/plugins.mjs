@@ -1,5 +1,5 @@
 // What the bundles of our programs leave out, or load in a way of their own: plugins of esbuild.
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './setup.mjs';
 
@@ -20,29 +20,53 @@ export const apart = {
   },
 };
 /**
- * koffi's own way to its binary costs 5 ms and 200 KB of the heap: the loader of modules, a look into the program's own
- * file, wrappers of what is deprecated. The binary of glibc is there or it is not; koffi decides in all other cases.
+ * koffi's own way to its binary costs 5 ms and 200 KB of the heap: the loader of modules, a look into the program's own file,
+ * wrappers of what is deprecated. A build for this machine knows where the binary is; one for any asks koffi, as does one
+ * whose binary is gone.
+ * @param {boolean} portable
  */
-export const koffi = {
-  name: 'koffi',
-  setup(build) {
-    build.onResolve({ filter: /^koffi$/ }, ({ pluginData }) =>
-      pluginData === 'itself' ? { path: 'koffi', external: true } : { path: 'koffi', namespace: 'binary' },
-    );
-    build.onLoad({ filter: /.*/, namespace: 'binary' }, () => {
-      const { version } = JSON.parse(readFileSync(join(root, 'node_modules/koffi/package.json'), 'utf8'));
-      return { contents: KOFFI.replace('VERSION', version), resolveDir: root, pluginData: 'itself' };
-    });
-  },
-};
+export function koffi(portable) {
+  const { version } = JSON.parse(readFileSync(join(root, 'node_modules/koffi/package.json'), 'utf8'));
+  const folder = `node_modules/@koromix/koffi-${process.platform}-${process.arch}`;
+  const binary = `${folder}/${process.platform}_${process.arch}/koffi.node`;
+  const { header } = process.report.getReport();
+  // The package has a binary for musl as well: koffi finds out which one fits.
+  const isKnown = process.platform !== 'linux' || header.glibcVersionRuntime !== undefined;
+  const same = (file) => existsSync(file) && JSON.parse(readFileSync(file, 'utf8')).version === version;
+  const usable = !portable && isKnown && existsSync(join(root, binary)) && same(join(root, folder, 'package.json'));
+  return {
+    name: 'koffi',
+    setup(build) {
+      if (!usable) return;
+      build.onResolve({ filter: /^koffi$/ }, ({ pluginData }) =>
+        pluginData === 'itself' ? { path: 'koffi', external: true } : { path: 'koffi', namespace: 'binary' },
+      );
+      build.onLoad({ filter: /.*/, namespace: 'binary' }, () => ({
+        contents: KOFFI.replace('BINARY', binary),
+        pluginData: 'itself',
+      }));
+    },
+  };
+}
+const KOFFI = `
+let binary;
+try {
+  binary = require(__dirname + '/../BINARY');
+} catch {
+  binary = require('koffi');
+}
+module.exports = binary;
+`;
 /** Modules of Node's own that are loaded when one of their functions is first used. */
 const LAZY = ['node:child_process', 'node:crypto', 'node:net', 'node:tty'];
 export const lazy = {
   name: 'lazy',
   setup(build) {
-    build.onResolve({ filter: /^node:/ }, ({ path, pluginData }) => {
-      if (pluginData === 'itself') return { path, external: true };
-      return LAZY.includes(path) ? { path, namespace: 'lazy' } : undefined;
+    build.onResolve({ filter: /^node:/ }, ({ path, pluginData, importer }) => {
+      // Whoever takes a module as a whole, or is not ours, gets the module itself.
+      const takesNames = importer.startsWith(join(root, 'src')) && !takesWhole(readFileSync(importer, 'utf8'), path);
+      if (pluginData === 'itself' || !LAZY.includes(path) || !takesNames) return { path, external: true };
+      return { path, namespace: 'lazy' };
     });
     build.onLoad({ filter: /.*/, namespace: 'lazy' }, ({ path }) => ({
       contents: `let loaded;
@@ -53,6 +77,9 @@ export const lazy = {
   },
 };
 const LAZY_EXPORT = "Object.defineProperty(exports, 'NAME', { enumerable: true, get: () => load().NAME });\n";
+
+const takesWhole = (text, path) =>
+  new RegExp(`import (?:\\w+|\\* as \\w+)(?:,[^'"]*)? from '${path}'|\\(\\s*'${path}'`).test(text);
 
 /** The names that our sources import from a module. */
 function importedFrom(path) {
@@ -65,16 +92,6 @@ function importedFrom(path) {
         if (name.includes(' as ')) throw new Error(`${file}: ${path} is loaded lazily, under its own names alone`);
         if (/^\w+$/.test(name)) names.add(name);
       }
-    for (const [, alias] of text.matchAll(new RegExp(`import \\* as (\\w+) from '${path}'`, 'g')))
-      for (const [, name] of text.matchAll(new RegExp(`\\b${alias}\\.(\\w+)`, 'g'))) names.add(name);
   }
   return names;
 }
-const KOFFI = `
-let binary;
-try {
-  const { platform, arch } = process;
-  binary = require('@koromix/koffi-' + platform + '-' + arch + '/' + platform + '_' + arch + '/koffi.node');
-} catch {}
-module.exports = binary?.version === 'VERSION' ? binary : require('koffi');
-`;

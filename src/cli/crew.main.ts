@@ -1,7 +1,7 @@
 /** The second thread for signatures (native/crew): not a program, but what such a thread of the agent runs. */
 import { workerData } from 'node:worker_threads';
-import { JobList } from '../native/crew.ts';
+import { type CrewStart, workInCrew } from '../native/crew.ts';
 import { bindHere } from '../native/signing.ts';
 
 bindHere();
-new JobList(workerData as SharedArrayBuffer).work();
+workInCrew(workerData as CrewStart);

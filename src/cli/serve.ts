@@ -73,7 +73,6 @@ export const SERVING = 'serving';
 const MAX_RECENT = 200;
 /** Connections that it shows, the latest of them: each means looking at its ancestors. `sessions` counts all. */
 const MAX_SHOWN_CONNECTIONS = 128;
-const STDERR = 2;
 const LEVELS: Readonly<Record<LogLevel, number>> = { error: 0, info: 1, debug: 2 };
 /** As OpenSSH: ended by a signal or with its command; ended under socket activation. */
 const ENDED_EXIT = 2;
@@ -84,15 +83,15 @@ type Recent = Status['recent'][number];
 function createLog(plan: ServePlan): { log: Log; recent: Recent[] } {
   const recent: Recent[] = [];
   const shown = plan.logLevel === undefined ? -1 : LEVELS[plan.logLevel];
+  let isHeard = false;
   const log: Log = (level, text) => {
     recent.push({ time: new Date().toISOString(), level, text });
     if (recent.length > MAX_RECENT) recent.shift();
     if (LEVELS[level] > shown) return;
-    try {
-      writeSync(STDERR, `${text}\n`);
-    } catch {
-      // Nobody may be reading any more; the agent goes on.
-    }
+    // Not written by hand: a pipe that nobody empties must not hold up the agent. Nobody may be reading any more; it goes on.
+    if (!isHeard) process.stderr.on('error', () => {});
+    isHeard = true;
+    process.stderr.write(`${text}\n`, () => {});
   };
   return { log, recent };
 }

@@ -185,8 +185,8 @@ export class SoftSigner implements Signer {
       this.#context ??= digestSigning(key);
       const crew = data.length <= MAX_PLACED_BYTES ? crewForNext() : undefined;
       if (crew !== undefined) {
-        const slot = placeData(data, ED25519_SIGNATURE_BYTES);
         this.#crewContext ??= digestSigning(key);
+        const slot = placeData(data, ED25519_SIGNATURE_BYTES);
         const raw = crew.sign(DIGEST_SIGN, this.#context, this.#crewContext, slot, data.length);
         return this.#encoded(raw, name, false);
       }
@@ -208,8 +208,8 @@ export class SoftSigner implements Signer {
       this.#context ??= signing(key, hash, false);
       const crew = crewForNext();
       if (crew === undefined) return encodeSignature(name, hashAndSign(this.#context, hash, data), true);
-      const { slot, length } = placeHash(hash, data);
       this.#crewContext ??= signing(key, hash, false);
+      const { slot, length } = placeHash(hash, data);
       return this.#encoded(crew.sign(HASH_SIGN, this.#context, this.#crewContext, slot, length), name, true);
     }
     const rsa = algorithm.family === 'rsa';
@@ -237,14 +237,15 @@ export class SoftSigner implements Signer {
   }
 
   rest(): void {
-    if (this.#made === undefined) return;
+    const made = this.#made;
+    if (made === undefined) return;
     this.#resting = this.#busy > 0;
     if (this.#resting) return;
-    this.#freeContexts();
-    freeKey(this.#made);
-    wipeCrew();
     this.#made = undefined;
     inUse.delete(this);
+    this.#freeContexts();
+    freeKey(made);
+    wipeCrew();
   }
 
   dispose(): void {

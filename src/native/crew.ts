@@ -4,11 +4,11 @@
  * what it needs: addresses, no bytes. The thread runs while there is work for it and ends soon after (CREW_IDLE_MS).
  */
 import { Worker } from 'node:worker_threads';
-import { wipeCallStack } from './libc.ts';
+import { unmapZeros, wipeCallStack } from './libc.ts';
 import { LibcryptoError } from './libcrypto.ts';
 import { freeSlot, type SigningContext, type SignKind, type SignSlot, signAt, signatureIn } from './signing.ts';
 
-/** Without work for this long, in milliseconds, the thread ends: before the agent rests (server/rest). */
+/** After one to two of these without work for two threads, in milliseconds, the second is told to end. */
 export const CREW_IDLE_MS = 500;
 /** Turns of the loop with several signatures before the thread is started: it costs as much as some hundred of them. */
 const STARTS_AFTER_TURNS = 32;
@@ -16,6 +16,8 @@ const STARTS_AFTER_TURNS = 32;
 const MAX_JOBS = 64;
 /** Longest that this thread sleeps for one signature before it looks again, in milliseconds. */
 const LOOK_MS = 1000;
+/** Longest wait for a wipe, in milliseconds: a thread that the system does not let run holds up nobody for longer. */
+const WIPE_MS = 20;
 /** Looks at a word before a thread sleeps until it changes: some 50 microseconds. Waking it costs as much as a signature. */
 const LOOKS = 5000;
 
@@ -26,6 +28,21 @@ const WORD_BYTES = 4;
 /** Of a job: its kind, the address of its context, that of its slot, and a length. */
 const FIELDS = 4;
 const FIELDS_AT = (STATES + MAX_JOBS) * WORD_BYTES;
+
+/** What both threads have to agree on: the build puts a hash of the sources here that say where things lie. */
+const LAYOUT: string = process.env.LATCHKEY_LAYOUT ?? '';
+
+/** What the other thread is started with. */
+export interface CrewStart {
+  readonly memory: SharedArrayBuffer;
+  /** A program of a later build, put in the place of the one that belongs to this agent, has another. */
+  readonly layout: string;
+}
+
+/** The whole life of the other thread. One that does not belong to the agent that started it ends at once. */
+export function workInCrew({ memory, layout }: CrewStart): void {
+  if (layout === LAYOUT) new JobList(memory).work();
+}
 
 /** The list of jobs, seen from either thread. */
 export class JobList {
@@ -95,10 +112,19 @@ export class JobList {
     Atomics.wait(this.#words, word, PENDING, LOOK_MS);
   }
 
-  /** Has the other thread wipe what its calls left behind. */
+  /** Has the other thread wipe what its calls left behind, and waits until it has: for one signature at most. */
   wipe(): void {
     Atomics.store(this.#words, WIPE, 1);
     this.#wake();
+    for (let i = 0; i < LOOKS; i++) if (Atomics.load(this.#words, WIPE) === 0) return;
+    Atomics.wait(this.#words, WIPE, 1, WIPE_MS);
+  }
+
+  #wipeWhereAsked(): void {
+    if (Atomics.load(this.#words, WIPE) === 0) return;
+    wipeCallStack();
+    Atomics.store(this.#words, WIPE, 0);
+    Atomics.notify(this.#words, WIPE);
   }
 
   stop(): void {
@@ -115,8 +141,9 @@ export class JobList {
         const at = (number & (MAX_JOBS - 1)) * FIELDS;
         const [kind, ctx, address, length] = this.#fields.subarray(at, at + FIELDS) as unknown as [0 | 1, ...number[]];
         this.done(number, signAt(kind, ctx as number, address as number, length as number));
+        this.#wipeWhereAsked();
       }
-      if (Atomics.exchange(this.#words, WIPE, 0) === 1) wipeCallStack();
+      this.#wipeWhereAsked();
       for (let i = 0; i < LOOKS; i++) if (Atomics.load(this.#words, SIGNAL) !== signal) break;
       if (Atomics.load(this.#words, SIGNAL) !== signal) continue;
       Atomics.store(this.#words, ASLEEP, 1);
@@ -124,6 +151,7 @@ export class JobList {
       Atomics.store(this.#words, ASLEEP, 0);
     }
     wipeCallStack();
+    unmapZeros();
   }
 }
 
@@ -143,8 +171,9 @@ class Crew {
   #jobs = new JobList();
   #worker: Worker | undefined;
   #waiting: Waiting[] = [];
-  /** Signatures in this turn of the loop, with and without the crew. */
+  /** Signatures in this turn of the loop, with and without the crew, and jobs that were under way before it. */
   #inTurn = 0;
+  #before = 0;
   #busyTurns = 0;
   #wasTogether = false;
   #isUsed = false;
@@ -180,10 +209,11 @@ class Crew {
 
   readonly #endTurn = (): void => {
     const asked = this.#inTurn;
-    const isTogether = asked + this.#waiting.length > 1;
+    const isTogether = asked + this.#before > 1;
     this.#inTurn = 0;
     if (this.#waiting.length > 0 && !this.#collect() && asked === 0) this.#help();
-    if (this.#waiting.length > 0) setImmediate(this.#endTurn);
+    this.#before = this.#waiting.length;
+    if (this.#before > 0) setImmediate(this.#endTurn);
     this.#wasTogether = isTogether;
     if (!isTogether) return;
     this.#isUsed = true;
@@ -216,8 +246,12 @@ class Crew {
       this.#jobs.wait(first.number);
       return;
     }
-    const mine = this.#waiting.find((one) => one.number === number) as Waiting;
-    this.#jobs.done(number, signAt(mine.kind, mine.ctx, mine.slot.address, mine.length));
+    this.#makeHere(number);
+  }
+
+  #makeHere(number: number): void {
+    const mine = this.#waiting.find((one) => one.number === number);
+    if (mine !== undefined) this.#jobs.done(number, signAt(mine.kind, mine.ctx, mine.slot.address, mine.length));
   }
 
   #start(): void {
@@ -225,7 +259,15 @@ class Crew {
     if (this.#isBroken) return;
     // A thread that was told to end may still be looking at the list before.
     this.#jobs = new JobList();
-    const worker = new Worker(this.#program, { workerData: this.#jobs.memory, env: {}, execArgv: [] });
+    let worker: Worker;
+    try {
+      const workerData: CrewStart = { memory: this.#jobs.memory, layout: LAYOUT };
+      worker = new Worker(this.#program, { workerData, env: {}, execArgv: [] });
+    } catch {
+      // No more threads to be had: as without it.
+      this.#isBroken = true;
+      return;
+    }
     this.#worker = worker;
     worker.unref();
     // It says why in 'exit' as well; without it all goes on, on one thread.
@@ -239,6 +281,9 @@ class Crew {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
     this.#isBroken = true;
+    for (let number = this.#jobs.take(); number !== undefined; number = this.#jobs.take()) this.#makeHere(number);
+    this.#collect();
+    // Slots that it may have been writing to are not used again.
     for (const { reject } of this.#waiting.splice(0)) reject(new LibcryptoError('a signature'));
   }
 
@@ -250,6 +295,7 @@ class Crew {
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#wasTogether = false;
+    this.#busyTurns = 0;
     this.#worker = undefined;
     this.#jobs.stop();
   }
@@ -257,7 +303,7 @@ class Crew {
 
 let crew: Crew | undefined;
 
-/** @param program the file that the other thread runs: it calls `new JobList(workerData).work()` */
+/** @param program the absolute path of the file that the other thread runs: it calls workInCrew */
 export function useCrew(program: string): void {
   crew = new Crew(program);
 }

@@ -34,7 +34,7 @@ export function bind<F>(prototype: string): () => F {
 /** How deep a C function gets on the stack that it is called on, and more. */
 const WIPED_STACK_BYTES = 128 * 1024;
 let callWithZeros: ((zeros: { readonly bytes: Uint8Array }) => number) | undefined;
-let zeros: { readonly bytes: Uint8Array } | undefined;
+let zeros: Pages | undefined;
 
 /**
  * Overwrites what earlier calls left on their stack. libcrypto wipes what it frees, not every local variable: copies of a
@@ -47,8 +47,14 @@ export function wipeCallStack(): void {
     koffi.struct({ bytes: koffi.array('uint8_t', WIPED_STACK_BYTES) }),
   ]);
   // Pages that nobody writes to take no memory.
-  zeros ??= { bytes: mapPlain(WIPED_STACK_BYTES).bytes };
+  zeros ??= mapPlain(WIPED_STACK_BYTES);
   callWithZeros?.(zeros);
+}
+
+/** Before the thread that called wipeCallStack ends: each has its own. */
+export function unmapZeros(): void {
+  if (zeros !== undefined) unmapPages(zeros);
+  zeros = undefined;
 }
 
 /** Whether this process has a symbol of that name. */

@@ -83,7 +83,7 @@ export function digestSignAgain(
     if (slot.words.getUint32(0, true) !== length) throw new LibcryptoError('EVP_DigestSign');
     for (let i = 0; i < length; i++) out[at + i] = slot.bytes[SIGNATURE_AT + i] as number;
   } finally {
-    freeSlots.push(slot);
+    freeSlot(slot);
   }
 }
 
@@ -188,7 +188,12 @@ export function placeData(data: Uint8Array, signatureBytes: number): SignSlot {
 /** A slot with the hash of data. */
 export function placeHash(digestName: string, data: Uint8Array): { readonly slot: SignSlot; readonly length: number } {
   const slot = takeSlot();
-  return { slot, length: fill(slot, digestName, data) };
+  try {
+    return { slot, length: fill(slot, digestName, data) };
+  } catch (error) {
+    freeSlot(slot);
+    throw error;
+  }
 }
 
 export function freeSlot(slot: SignSlot): void {
@@ -207,14 +212,12 @@ export function signAt(kind: SignKind, ctx: SigningContext | number, address: nu
 
 /** Hashes `data` and signs it (RSA as PKCS#1 v1.5, ECDSA as DER) on this thread. @throws LibcryptoError */
 export function hashAndSign(ctx: SigningContext, digestName: string, data: Uint8Array): Uint8Array {
-  const slot = takeSlot();
+  const { slot, length } = placeHash(digestName, data);
   try {
-    const length = fill(slot, digestName, data);
-    const { address } = slot;
-    ok('EVP_PKEY_sign', c.EVP_PKEY_sign()(ctx, address + SIGNATURE_AT, address, address + DIGEST_AT, length));
+    if (!signAt(HASH_SIGN, ctx, slot.address, length)) throw new LibcryptoError('EVP_PKEY_sign');
     return signatureIn(slot);
   } finally {
-    freeSlots.push(slot);
+    freeSlot(slot);
   }
 }
 
@@ -254,7 +257,7 @@ export function hashAndSignAway(
     ctx = signing(key, digestName, rsa);
     return signAway(ctx, slot, length);
   } catch (error) {
-    freeSlots.push(slot);
+    freeSlot(slot);
     if (ctx !== undefined) freeSigning(ctx);
     throw error;
   }
@@ -266,7 +269,7 @@ async function signAway(ctx: SigningContext, slot: SignSlot, length: number): Pr
     const { address } = slot;
     const done = (error: Error | null, outcome: number): void => {
       const signature = error === null && outcome > 0 ? signatureIn(slot) : undefined;
-      freeSlots.push(slot);
+      freeSlot(slot);
       freeSigning(ctx);
       if (signature === undefined) reject(new LibcryptoError('EVP_PKEY_sign'));
       else resolve(signature);

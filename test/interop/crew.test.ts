@@ -3,7 +3,7 @@
  * work for it and gone afterwards, that each signature is right, that keys may go meanwhile, and that no private value is
  * left where it signed.
  */
-import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -166,17 +166,27 @@ describe('the second thread for signatures', () => {
     expect(await agent.stop()).toEqual([2, null]);
   });
 
-  it('is done without where its program is missing or broken', async () => {
-    for (const content of [undefined, 'throw new Error("broken")']) {
+  it('is done without where its program is missing, broken or of another build', async () => {
+    for (const content of [undefined, 'throw new Error("broken")', 'another layout']) {
       const folder = mkdtempSync(join(tmpdir(), 'latchkey-crew-'));
       try {
         for (const name of ['bin', 'dist']) cpSync(join(BUILD, name), join(folder, name), { recursive: true });
         symlinkSync(join(BUILD, 'node_modules'), join(folder, 'node_modules'));
         rmSync(join(folder, 'dist/crew.cjs'));
-        if (content !== undefined) writeFileSync(join(folder, 'dist/crew.cjs'), content);
+        if (content === 'another layout') {
+          const loader = readFileSync(join(BUILD, 'dist/crew.cjs'), 'utf8');
+          const chunk = join(folder, 'dist', `${/chunks\/crew-[0-9a-f]{8}/.exec(loader)?.[0]}.cjs`);
+          const code = readFileSync(chunk, 'utf8');
+          const other = code.replace(/="[0-9a-f\\\n]{64,70}"/, `="${'0'.repeat(64)}"`);
+          expect(other).not.toBe(code);
+          writeFileSync(chunk, other);
+          writeFileSync(join(folder, 'dist/crew.cjs'), loader);
+        } else if (content !== undefined) writeFileSync(join(folder, 'dist/crew.cjs'), content);
         const wrapper = ['/bin/sh', '-c', 'shift; exec "$0" "$@"', join(folder, 'bin/ssh-agent')];
         const clients = await start({ wrapper });
+        const before = threads();
         const signed = await signUntil(clients, passed(500));
+        await until('no thread more', async () => threads() === before);
         expect(signed.filter(({ answer }) => answer[0] !== SIGNATURE)).toEqual([]);
         expect(await agent.stop()).toEqual([2, null]);
       } finally {
