@@ -150,10 +150,10 @@ function fingerprint(out, node) {
   return hash.digest('hex');
 }
 
-/** What the agent and its second thread agree on, as a hash: see src/native/crew.ts. */
+/** What the agent and its second thread agree on, as a hash: see src/native/joblist.ts. */
 function layout() {
   const hash = createHash('sha256');
-  for (const name of ['crew', 'signing']) hash.update(readFileSync(join(root, `src/native/${name}.ts`)));
+  for (const name of ['joblist', 'signing']) hash.update(readFileSync(join(root, `src/native/${name}.ts`)));
   return hash.digest('hex');
 }
 
