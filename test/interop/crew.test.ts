@@ -171,7 +171,7 @@ describe('the second thread for signatures', () => {
       const folder = mkdtempSync(join(tmpdir(), 'latchkey-crew-'));
       try {
         for (const name of ['bin', 'dist']) cpSync(join(BUILD, name), join(folder, name), { recursive: true });
-        symlinkSync(join(BUILD, 'node_modules'), join(folder, 'node_modules'));
+        symlinkSync(join(import.meta.dirname, '../../node_modules'), join(folder, 'node_modules'));
         rmSync(join(folder, 'dist/crew.cjs'));
         if (content === 'another layout') {
           const loader = readFileSync(join(BUILD, 'dist/crew.cjs'), 'utf8');
