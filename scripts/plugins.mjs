@@ -37,9 +37,8 @@ export function koffi(portable) {
   return {
     name: 'koffi',
     setup(build) {
-      if (!usable) return;
       build.onResolve({ filter: /^koffi$/ }, ({ pluginData }) =>
-        pluginData === 'itself' ? { path: 'koffi', external: true } : { path: 'koffi', namespace: 'binary' },
+        !usable || pluginData === 'itself' ? { path: 'koffi', external: true } : { path: 'koffi', namespace: 'binary' },
       );
       build.onLoad({ filter: /.*/, namespace: 'binary' }, () => ({
         contents: KOFFI.replace('BINARY', binary),
