@@ -62,7 +62,8 @@ class Crew {
   }
 
   wipe(): void {
-    if (this.#worker !== undefined) this.#jobs.wipe();
+    // One that is only just starting has nothing to wipe, and would be waited for.
+    if (this.#worker !== undefined && this.#jobs.isReady) this.#jobs.wipe();
   }
 
   readonly #endTurn = (): void => {
